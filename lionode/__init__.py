@@ -1,0 +1,42 @@
+"""Continuous-time dynamics of the Lion optimizer family.
+
+A loss f, a potential κ and four coefficients make a `LionK` system; a system can be flowed (`simulate`),
+stepped (`iterate`), solved (`composite_optimum`) and certified (`lyapunov`, `certify`, `prove`).
+"""
+
+from lionode import kappas, objectives, presets
+from lionode.flow import simulate
+from lionode.lyapunov import Certificate, Dissipation, Proof, certify, dissipation, lyapunov, prove
+from lionode.objectives.base import Objective
+from lionode.optimum import CompositeOptimum, composite_optimum, kkt_residual, optimality_gap
+from lionode.system import LionK, Optimizer
+from lionode.trajectory import Event, Status, Trajectory
+from lionode.trajectory import open_run as open
+from lionode.updates import iterate, step
+
+__all__ = [
+    "Certificate",
+    "CompositeOptimum",
+    "Dissipation",
+    "Event",
+    "LionK",
+    "Objective",
+    "Optimizer",
+    "Proof",
+    "Status",
+    "Trajectory",
+    "certify",
+    "composite_optimum",
+    "dissipation",
+    "iterate",
+    "kappas",
+    "kkt_residual",
+    "lyapunov",
+    "objectives",
+    "open",
+    "optimality_gap",
+    "presets",
+    "prove",
+    "simulate",
+    "step",
+]
