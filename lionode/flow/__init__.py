@@ -1,0 +1,5 @@
+"""Continuous time: `simulate` and the integrators behind it."""
+
+from lionode.flow.simulate import METHODS, simulate
+
+__all__ = ["METHODS", "simulate"]
