@@ -1,0 +1,428 @@
+"""Certificates: what the theorems promise about a run, checked on that run, each line able to say no.
+
+Nothing here trusts the integrator: H, the dissipation and the distances are recomputed from the states, and
+every tolerance is derived from the tolerances that the run was made with (`Allowance`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from lionode._validate import Array
+from lionode.lyapunov.function import dissipation, lyapunov, lyapunov_gradient
+from lionode.lyapunov.updates import implicit_twin, update_excess
+from lionode.system import LionK
+from lionode.trajectory import Trajectory
+
+__all__ = ["Certificate", "Check", "Verdict", "certify"]
+
+EPS = float(np.finfo(np.float64).eps)
+
+ROUNDINGS = 64.0
+"""Roundings allowed in one difference of two values of H, relative to its largest term: sums over
+d components and the cancellation in the Fenchel–Young gap cost tens, not thousands."""
+
+INTERPOLATION = 30.0
+"""Inside a step the solvers' interpolants are of lower order than the step: their error is several times what
+the tolerance allows at its ends (at most 14 times over six solvers, twelve systems and two tolerances)."""
+
+QUADRATURE_SHARE = 0.1
+"""The quadrature may use this share of what the run's tolerances allow in the whole balance."""
+
+MAX_HALVINGS = 12
+"""How often the quadrature halves a piece: at a singular end of the integrand it would never stop."""
+
+
+class Verdict(StrEnum):
+    """What a line of a certificate says."""
+
+    HELD = "held"
+    VIOLATED = "violated"
+    NOT_APPLICABLE = "not applicable"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a certificate: a claim, the verdict, the measured number, the bound it was held against."""
+
+    claim: str
+    verdict: Verdict
+    value: float
+    bound: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was claimed of a run, and what was found.
+
+    Attributes
+    ----------
+    checks : tuple of Check
+        One per claim.
+    max_increase : float
+        Largest rise of H between two consecutive accepted points in phase 2 (≤ 0 if it never rose).
+    balance_residual : float
+        |H(T) − H(t₀) + ∫Δ dt| over phase 2 (NaN for updates).
+    entry_time : float
+        When λx entered dom κ*: 0 if it started there, inf if it had not by the end.
+    phase1_ratio : float
+        Worst dist(λx(t)) / e^{−λ(t−s)} dist(λx(s)) over all s < t in phase 1 (NaN without phase 1).
+    stationarity : float
+        Residual of the stationarity conditions at the end, relative.
+    """
+
+    checks: tuple[Check, ...]
+    max_increase: float
+    balance_residual: float
+    entry_time: float
+    phase1_ratio: float
+    stationarity: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether no claim was violated."""
+        return all(check.verdict is not Verdict.VIOLATED for check in self.checks)
+
+    @property
+    def monotone(self) -> bool:
+        """Whether H never rose beyond what the tolerances of the run explain."""
+        return self["H never rises"].verdict is not Verdict.VIOLATED
+
+    def __getitem__(self, claim: str) -> Check:
+        for check in self.checks:
+            if check.claim == claim:
+                return check
+        raise KeyError(claim)
+
+    def __str__(self) -> str:
+        width = max(len(check.claim) for check in self.checks)
+        lines = [f"certificate: {'holds' if self.holds else 'DOES NOT HOLD'}"]
+        for check in self.checks:
+            number = "" if math.isnan(check.value) else f"{check.value:10.3e}"
+            limit = "" if math.isnan(check.bound) else f"≤ {check.bound:.1e}"
+            line = f"  {check.claim:<{width}}  {check.verdict:<14}  {number:>10}  {limit:<10}  {check.note}"
+            lines.append(line.rstrip())
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """The certificate as JSON; NaN and inf become null and "inf"."""
+
+        def clean(value: object) -> object:
+            if isinstance(value, float) and not math.isfinite(value):
+                return None if math.isnan(value) else "inf" if value > 0 else "-inf"
+            return value
+
+        numbers = {
+            f.name: clean(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "checks"
+        }
+        checks = [{k: clean(v) for k, v in dataclasses.asdict(check).items()} for check in self.checks]
+        return json.dumps({"holds": self.holds, **numbers, "checks": checks}, indent=2)
+
+
+class Allowance:
+    """How far each state may be off: atol + rtol·|y| a component and step, in scipy's RMS norm.
+
+    By Cauchy–Schwarz a step may then change H by ‖(atol + rtol|y|)·∂H‖₂·√(2d) plus rounding.
+    """
+
+    def __init__(self, run: Trajectory) -> None:
+        self.rtol, self.atol = float(run.info.get("rtol", 0.0)), float(run.info.get("atol", 0.0))
+
+    def of(self, y: Array) -> Array:
+        return self.atol + self.rtol * np.abs(y)
+
+    def distance(self, y: Array) -> Array:
+        """Euclidean norm of the allowed error of y in one step, with a few roundings of y itself."""
+        return np.asarray(np.linalg.norm(self.of(y) + 4 * EPS * np.abs(y), axis=-1) * math.sqrt(2))
+
+    def accumulated(self, y: Array, log_decay: Array) -> Array:
+        """The same over all steps so far, each decaying like the distance to dom κ*: aₖ = aₖ₋₁δₖ + tolₖ."""
+        result = self.distance(y)
+        for k in range(1, len(result)):
+            result[k] += result[k - 1] * math.exp(log_decay[k] - log_decay[k - 1])
+        return result
+
+    def energy(self, run: Trajectory, x: Array, m: Array) -> Array:
+        """The allowed change of H at each state."""
+        in_x, in_m = lyapunov_gradient(run.system, x, m)
+        pieces = np.concatenate([in_x * self.of(x), in_m * self.of(m)], axis=-1)
+        # An infinite slope of κ* at the edge of its domain allows nothing in particular.
+        pieces = np.where(np.isfinite(pieces), pieces, 0.0)
+        rounding = ROUNDINGS * EPS * _magnitude(run, x, m)
+        return np.asarray(np.linalg.norm(pieces, axis=-1) * math.sqrt(2 * run.system.dim) + rounding)
+
+
+def certify(run: Trajectory) -> Certificate:
+    """Check what the theorems promise about a flow or a run of updates.
+
+    For a flow: H never rises between consecutive accepted points, H(T) − H(t₀) + ∫Δ dt = 0, the distance of
+    λx to dom κ* decays at least like e^{−λt}, λx stays in dom κ* once there. For updates the factor of phase
+    1 is that of the scheme, and H may rise by no more than the discrete theorem allows.
+
+    Parameters
+    ----------
+    run : Trajectory
+        From `simulate` or `iterate`.
+
+    Returns
+    -------
+    Certificate
+        ``print`` shows it line by line.
+
+    Raises
+    ------
+    TypeError
+        If `run` is not a Trajectory.
+    """
+    if not isinstance(run, Trajectory):
+        raise TypeError(f"certify needs a Trajectory from simulate or iterate, got {type(run).__name__}")
+    # A smoothed flow has an exact H of its own: the one of the smoothed potential.
+    run = run.info.get("certified", run)
+    updates = "lr" in run.info
+    t, x, m = _accepted(run, updates)
+    allowance = Allowance(run)
+    decay = _log_decay(run, t, updates)
+    slack = allowance.accumulated(run.system.lam * x, decay)
+    distance = run.system.kappa.distance(run.system.lam * x)
+    inside = distance <= slack
+    entered = bool(inside.any())
+    first = int(np.argmax(inside)) if entered else len(x)
+    known = [event.t for event in run.events if event.kind == "entry"]
+    entry = known[0] if known else t[first] if entered else math.inf
+    phase1 = slice(0, first + 1)
+    checks = [_phase1(run, distance[phase1], slack[phase1], decay[phase1], entered)]
+    checks.append(_feasible(distance[first:], slack[first:]))
+    if not updates:
+        checks.append(_consistent(run, allowance))
+    loose = float(slack.max())
+    x_in, m_in = _snap(run.system, x[first:], loose), m[first:]
+    energies = lyapunov(run.system, x_in, m_in) if len(x_in) else np.zeros(0)
+    rises = np.diff(energies)
+    max_increase = float(rises.max()) if rises.size else math.nan
+    if updates:
+        checks += _discrete(run, x_in, m_in, energies, max_increase)
+        balance = math.nan
+    else:
+        allowed = allowance.energy(run, x_in, m_in)
+        checks.append(_monotone(rises, allowed))
+        balances = _balance(run, t[first:], energies, allowed, loose)
+        checks += balances
+        balance = balances[0].value
+    stationarity = _stationarity(run, x[-1], m[-1])
+    tolerance = float(allowance.distance(np.concatenate([x[-1], m[-1]])))
+    at_rest = stationarity <= max(tolerance, ROUNDINGS * EPS)
+    checks.append(
+        Check(
+            "at a stationary point",
+            Verdict.HELD if at_rest else Verdict.NOT_APPLICABLE,
+            stationarity,
+            max(tolerance, ROUNDINGS * EPS),
+            "" if at_rest else "the end of the run is still on its way",
+        )
+    )
+    return Certificate(tuple(checks), max_increase, balance, float(entry), checks[0].value, stationarity)
+
+
+def _accepted(run: Trajectory, updates: bool) -> tuple[Array, Array, Array]:
+    """The states the claims are about: the accepted ones, and any saved one that differs from them."""
+    if updates or run.dense is None:
+        return run.t, run.x, run.m
+    d = run.system.dim
+    # What the user holds is the saved states: where one was edited, it is the edited one that is judged.
+    own = np.flatnonzero((run.dense(run.t)[:, : 2 * d] != np.concatenate([run.x, run.m], axis=1)).any(axis=1))
+    states = run.dense(run.dense.breaks)
+    t = np.concatenate([run.dense.breaks, run.t[own]])
+    order = np.argsort(t, kind="stable")
+    x = np.concatenate([states[:, :d], run.x[own]])
+    m = np.concatenate([states[:, d : 2 * d], run.m[own]])
+    return t[order], x[order], m[order]
+
+
+def _consistent(run: Trajectory, allowance: Allowance) -> Check:
+    """The saved states are those of the run: an edited or mixed-up one is not."""
+    claim = "saved states lie on the run"
+    if run.dense is None:
+        return Check(claim, Verdict.NOT_APPLICABLE, math.nan, math.nan, "a single point")
+    saved = np.concatenate([run.x, run.m], axis=1)
+    gap = np.linalg.norm(saved - run.dense(run.t)[:, : 2 * run.system.dim], axis=1)
+    limit = allowance.distance(saved)
+    worst = int(np.argmax(gap - limit))
+    verdict = Verdict.HELD if gap[worst] <= limit[worst] else Verdict.VIOLATED
+    return Check(claim, verdict, float(gap[worst]), float(limit[worst]))
+
+
+def _log_decay(run: Trajectory, t: Array, updates: bool) -> Array:
+    """The logarithm of the factor by which the distance to dom κ* has to shrink from 0 to each t."""
+    lam = run.system.lam
+    if not updates:
+        return -lam * t
+    lr = run.info["lr"]
+    factor = 1 / (1 + lr * lam) if run.method == "implicit" else max(0.0, 1 - lr * lam)
+    return t / lr * math.log(factor) if factor > 0 else np.where(t > 0, -np.inf, 0.0)
+
+
+def _snap(system: LionK, x: Array, slack: float) -> Array:
+    """Move states that are outside dom κ* by no more than the slack onto it, where H is finite."""
+    if system.lam == 0 or len(x) == 0:
+        return x
+    y = system.lam * x
+    close = system.kappa.distance(y) <= slack
+    return np.where(close[:, None], system.kappa.project(y) / system.lam, x)
+
+
+def _phase1(run: Trajectory, distance: Array, slack: Array, decay: Array, entered: bool) -> Check:
+    claim = "distance to dom κ* decays"
+    if len(distance) < 2:
+        return Check(claim, Verdict.NOT_APPLICABLE, math.nan, math.nan, "started inside")
+    if "lr" in run.info and run.method == "explicit" and run.info["lr"] * run.system.lam > 1:
+        note = f"η·λ = {run.info['lr'] * run.system.lam:g} > 1 overshoots"
+        return Check(claim, Verdict.VIOLATED, math.inf, 1.0, note)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # best[k] = min over s ≤ t_k of dist(s)·e^{λs}: the sharpest of all the bounds on dist(t).
+        best = np.minimum.accumulate(np.log(distance) - decay)
+        ratio = distance[1:] / (np.exp(best[:-1] + decay[1:]) + slack[1:])
+    worst = float(np.nanmax(ratio))
+    verdict = Verdict.HELD if worst <= 1 + ROUNDINGS * EPS else Verdict.VIOLATED
+    return Check(claim, verdict, worst, 1.0, "" if entered else "asymptotic: never entered")
+
+
+def _feasible(distance: Array, slack: Array) -> Check:
+    claim = "stays in dom κ* once there"
+    if len(distance) == 0:
+        return Check(claim, Verdict.NOT_APPLICABLE, math.nan, math.nan, "never entered")
+    worst = int(np.argmax(distance - slack))
+    verdict = Verdict.HELD if distance[worst] <= slack[worst] else Verdict.VIOLATED
+    return Check(claim, verdict, float(distance[worst]), float(slack[worst]))
+
+
+def _monotone(rises: Array, allowed: Array) -> Check:
+    claim = "H never rises"
+    if rises.size == 0:
+        return Check(claim, Verdict.NOT_APPLICABLE, math.nan, math.nan, "fewer than two points in dom κ*")
+    excess = rises - allowed[1:]
+    worst = int(np.nanargmax(excess))
+    bad = bool(np.isnan(rises).any()) or excess[worst] > 0
+    return Check(
+        claim, Verdict.VIOLATED if bad else Verdict.HELD, float(rises[worst]), float(allowed[1:][worst])
+    )
+
+
+def _balance(run: Trajectory, t: Array, energies: Array, allowed: Array, slack: float) -> list[Check]:
+    whole, each = "H(T) − H(0) + ∫Δ = 0", "the same on every step"
+    if run.dense is not None and run.dense.nodes.shape[1] == 2:
+        linear = (Verdict.NOT_APPLICABLE, math.nan, math.nan, "piecewise linear: closes only to O(step)")
+        return [Check(whole, *linear), Check(each, *linear)]
+    if len(t) < 2 or run.dense is None:
+        none = (Verdict.NOT_APPLICABLE, math.nan, math.nan, "fewer than two points in dom κ*")
+        return [Check(whole, *none), Check(each, *none)]
+    bound = float(allowed.sum())
+    integrals, errors = _integrate_dissipation(run, t, QUADRATURE_SHARE * bound, slack)
+    if not (np.isfinite(integrals).all() and np.isfinite(energies).all()):
+        steep = (Verdict.NOT_APPLICABLE, math.nan, math.nan, "λx met the edge of dom κ*, where ∂κ* is empty")
+        return [Check(whole, *steep), Check(each, *steep)]
+    error = float(errors.sum())
+    note = f"quadrature error {error:.0e}" if error > QUADRATURE_SHARE * bound else ""
+    defects = np.diff(energies) + integrals
+    residual = float(abs(defects.sum()))
+    limits = INTERPOLATION * (allowed[:-1] + allowed[1:]) + errors
+    worst = int(np.argmax(np.abs(defects) - limits))
+    held = [residual <= bound, bool((np.abs(defects) <= limits).all())]
+    verdicts = [Verdict.HELD if ok else Verdict.VIOLATED for ok in held]
+    return [
+        Check(whole, verdicts[0], residual, bound, note),
+        Check(each, verdicts[1], float(abs(defects[worst])), float(limits[worst])),
+    ]
+
+
+def _integrate_dissipation(run: Trajectory, t: Array, target: float, slack: float) -> tuple[Array, Array]:
+    """∫ −dH/dt between consecutive times by Gauss–Legendre, and the estimated error of each.
+
+    Pieces whose two orders disagree are halved until each meets its share, by length, of the target.
+    """
+    d, system = run.system.dim, run.system
+    coarse, fine = np.polynomial.legendre.leggauss(4), np.polynomial.legendre.leggauss(9)
+
+    def integrals(low: Array, high: Array, rule: tuple[Array, Array]) -> Array:
+        points = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * rule[0]
+        y = run.evaluate(points)
+        x = _snap(system, y[..., :d].reshape(-1, d), slack).reshape(y[..., :d].shape)
+        rate = dissipation(system, x, y[..., d : 2 * d], y[..., 2 * d :]).rate
+        return np.asarray((high - low) / 2 * (rate @ rule[1]))
+
+    owner = np.flatnonzero(np.diff(t) > 0)
+    low, high = t[owner], t[owner + 1]
+    result, errors = np.zeros((2, len(t) - 1))
+    for last in (*(False,) * MAX_HALVINGS, True):
+        rough, good = integrals(low, high, coarse), integrals(low, high, fine)
+        with np.errstate(invalid="ignore"):  # infinite on both sides: left as it is, and seen above
+            gap = np.abs(rough - good)
+        done = (gap <= target * (high - low) / (t[-1] - t[0])) | last
+        np.add.at(result, owner[done], good[done])
+        np.add.at(errors, owner[done], gap[done])
+        low, high, owner = low[~done], high[~done], owner[~done]
+        if low.size == 0:
+            break
+        middle = (low + high) / 2
+        low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
+        owner = np.concatenate([owner, owner])
+    return result, errors
+
+
+def _discrete(run: Trajectory, x: Array, m: Array, energies: Array, max_increase: float) -> list[Check]:
+    if len(x) < 2:
+        none = (Verdict.NOT_APPLICABLE, math.nan, math.nan, "fewer than two points in dom κ*")
+        return [Check("H never rises", *none), Check("discrete bound on H", *none)]
+    scale = float(np.abs(_magnitude(run, x, m)).max())
+    rounding = ROUNDINGS * EPS * scale
+    rise = Check(
+        "H never rises",
+        Verdict.HELD if max_increase <= rounding else Verdict.NOT_APPLICABLE,
+        max_increase,
+        rounding,
+        "" if max_increase <= rounding else "updates may rise by (L/2)η²‖V‖² a step",
+    )
+    claim = "discrete bound on H"
+    twin = implicit_twin(run)
+    if isinstance(twin, str):
+        verdict = Verdict.VIOLATED if run.info["lr"] * run.system.lam > 1 else Verdict.NOT_APPLICABLE
+        return [rise, Check(claim, verdict, math.nan, math.nan, twin)]
+    excess, smoothness = update_excess(run, twin, x, m)
+    worst = float(excess.max())
+    bound = ROUNDINGS * EPS * scale / max(run.system.gamma, EPS)
+    return [
+        rise,
+        Check(claim, Verdict.HELD if worst <= bound else Verdict.VIOLATED, worst, bound, smoothness),
+    ]
+
+
+def _stationarity(run: Trajectory, x: Array, m: Array) -> float:
+    """max(‖λx − u‖, ‖αg + γm‖) with u ∈ ∂κ(m̃) nearest to λx, relative to 1 + ‖λx‖ + ‖αg‖.
+
+    λx ∈ ∂κ(m̃) iff m̃ = prox_κ(m̃ + λx); at rest m̃ = m.
+    """
+    system = run.system
+    g = system.alpha * system.objective.gradient(x)
+    velocity = -g - system.gamma * m
+    m_tilde = m + system.epsilon * velocity
+    y = system.lam * x
+    gap = m_tilde - system.kappa.prox(m_tilde + y, 1.0)
+    scale = 1 + np.linalg.norm(y) + np.linalg.norm(g)
+    return float(max(np.linalg.norm(gap), np.linalg.norm(velocity)) / scale)
+
+
+def _magnitude(run: Trajectory, x: Array, m: Array) -> Array:
+    """The size of the terms that H is summed from: rounding is relative to it, not to H."""
+    system = run.system
+    conjugate = system.kappa.conjugate(system.lam * x)
+    conjugate = np.abs(np.where(np.isfinite(conjugate), conjugate, 0.0))
+    share = 1 + (system.gamma / system.lam if system.lam else 0.0)
+    inner = system.lam * np.sum(np.abs(x * m), axis=-1)
+    f = system.alpha * np.abs(system.objective.value(x))
+    return np.asarray(1 + f + share * conjugate + np.abs(system.kappa.value(m)) + inner)
