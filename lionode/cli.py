@@ -1,0 +1,130 @@
+"""`lionode ...`: a thin layer over the library."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numba
+import numpy as np
+import scipy
+import sympy as sp
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lionode import kappas, reproduce
+
+__all__ = ["app", "main"]
+
+EXTRAS = {
+    "data": ("xarray", "netCDF4", "zarr"),
+    "sweep": ("dask", "distributed"),
+    "train": ("sklearn", "torch"),
+    "worst-case": ("PEPit", "cvxpy", "clarabel"),
+}
+"""What each optional extra brings, by import name."""
+
+app = typer.Typer(
+    name="lionode",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""The continuous-time dynamics of the Lion optimizer family.
+
+[bold]Examples[/bold]
+
+    lionode reproduce                the quick figures, into figures/
+
+    lionode reproduce fig1 fig3      only these
+
+    lionode reproduce --out /tmp/f   somewhere else
+
+    lionode info                     versions, the potentials, what is installed
+
+Exit codes: 0 done, 1 something did not hold or could not run, 2 a wrong argument.""",
+)
+console = Console()
+
+
+@app.command("reproduce")
+def reproduce_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Figures and tables, e.g. fig1; all of them by default.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for figures and measured numbers.")] = Path("figures"),
+    full: Annotated[bool, typer.Option("--full", help="Everything at full length.")] = False,
+) -> None:
+    """Draw the paper's figures from real runs, and write paper_repro.md beside the folder from their numbers.
+
+    Exit code 1 if a claim did not reproduce.
+    """
+    scripts = reproduce.find()
+    chosen = list(dict.fromkeys(names or scripts))
+    unknown = [name for name in chosen if name not in scripts]
+    if unknown:
+        raise typer.BadParameter(f"no figure {', '.join(unknown)}; there are {', '.join(scripts)}")
+    out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    columns = (SpinnerColumn(), *Progress.get_default_columns()[:-1], TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=len(chosen))
+        for name in chosen:
+            progress.update(task, description=name)
+            rows += reproduce.run(reproduce.load(scripts[name]), out, full)
+            progress.advance(task)
+    target = out.resolve().parent / "paper_repro.md"
+    reproduce.report(out.resolve(), target)
+    _show(rows)
+    console.print(f"figures in {out}, all measured rows in {target}", highlight=False)
+    if any(row.verdict != "reproduced" for row in rows):
+        raise typer.Exit(1)
+
+
+def _show(rows: list[reproduce.Row]) -> None:
+    table = Table("", "measured", "number", "needed", "verdict", box=None)
+    for row in rows:
+        color = "green" if row.verdict == "reproduced" else "red"
+        table.add_row(row.id, row.quantity, f"{row.number:.3g}", row.bound, f"[{color}]{row.verdict}")
+    console.print(table)
+
+
+@app.command()
+def info() -> None:
+    """Show versions, threads, the optional extras, and the catalogue of potentials."""
+    versions = {
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "sympy": sp.__version__,
+        "numba": numba.__version__,
+    }
+    console.print(
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}", highlight=False
+    )
+    console.print(", ".join(f"{name} {version}" for name, version in versions.items()), highlight=False)
+    console.print(
+        f"{os.cpu_count()} cores, {numba.config.NUMBA_NUM_THREADS} threads for numba", highlight=False
+    )
+    for extra, modules in EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        state = f"misses {', '.join(missing)}: pip install 'lionode[{extra}]'" if missing else "installed"
+        console.print(f"extra {extra}: {state}", highlight=False, markup=False)
+    table = Table("name", "κ(z)", "κ*(y)", "min f + …", box=None)
+    for name, kappa in kappas.REGISTRY.items():
+        table.add_row(name, kappa.formula, kappa.conjugate_formula, kappa.problem)
+    console.print(table)
+
+
+def main() -> None:
+    """The console script: one line for an error, no traceback."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError, ImportError, ArithmeticError) as error:
+        print(f"lionode: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,27 @@
+"""The only home of matplotlib: Axes in, Axes out."""
+
+from lionode.plots.draw import (
+    certificate,
+    constraint_set,
+    level_sets,
+    lyapunov,
+    optimum,
+    phase1,
+    trajectory,
+)
+from lionode.plots.style import COLORS, WIDTHS, context, figure, save
+
+__all__ = [
+    "COLORS",
+    "WIDTHS",
+    "certificate",
+    "constraint_set",
+    "context",
+    "figure",
+    "level_sets",
+    "lyapunov",
+    "optimum",
+    "phase1",
+    "save",
+    "trajectory",
+]

@@ -1,0 +1,171 @@
+"""The figures and tables of scripts/, their measured rows, and the report that is written from those."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lionode import kappas, plots
+
+__all__ = ["Row", "Script", "alone", "catalogue", "find", "load", "report", "run"]
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+"""The scripts are part of a checkout, not of an installed package."""
+
+Script = Callable[[Path, bool], "list[Row]"]
+"""``run(out, full)``: computes, draws into ``out``, and returns what it measured."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim and the number measured for it.
+
+    Parameters
+    ----------
+    id : str
+        The figure or table.
+    claim, quantity : str
+        What is claimed, and what was measured to test it.
+    number : float
+        The measurement.
+    low, high : float
+        The claim is reproduced if ``low ≤ number ≤ high``.
+    setup : str
+        What of the problem is as published, and what was chosen here.
+    """
+
+    id: str
+    claim: str
+    quantity: str
+    number: float
+    low: float = -math.inf
+    high: float = math.inf
+    setup: str = "chosen here"
+
+    def __post_init__(self) -> None:
+        if self.low == -math.inf and self.high == math.inf:
+            raise ValueError(f"the row {self.quantity!r} of {self.id} needs a bound: it could not fail")
+
+    @property
+    def verdict(self) -> str:
+        """ "reproduced" or "differs"."""
+        return "reproduced" if self.low <= self.number <= self.high else "differs"
+
+    @property
+    def bound(self) -> str:
+        """The accepted range in words."""
+        if self.low == -math.inf:
+            return f"≤ {self.high:.3g}"
+        if self.high == math.inf:
+            return f"≥ {self.low:.3g}"
+        return f"{self.low:.3g} … {self.high:.3g}"
+
+
+def find() -> dict[str, Path]:
+    """The scripts by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If lionode does not run from a checkout.
+    """
+    if not SCRIPTS.is_dir():
+        raise FileNotFoundError(
+            "reproduce needs a checkout of lionode with its scripts/: clone it, then make reproduce"
+        )
+    return {path.stem: path for path in sorted(SCRIPTS.glob("[a-z]*.py"))}
+
+
+def load(path: Path) -> Script:
+    """The ``run`` of a script."""
+    spec = importlib.util.spec_from_file_location(f"lionode_script_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a script")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    script: Script = module.run
+    return script
+
+
+def run(script: Script, out: Path, full: bool = False) -> list[Row]:
+    """Run one script in the style of all figures, and keep its rows in ``out/results.json``."""
+    with plots.context():
+        rows = script(out, full)
+    path = out / "results.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept[rows[0].id] = [asdict(row) for row in rows]
+    _write(path, json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False) + "\n")
+    return rows
+
+
+def report(out: Path, target: Path) -> list[Row]:
+    """Write the table of all rows measured so far, and return them."""
+    kept = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    rows = [Row(**row) for rows in kept.values() for row in rows]
+    _write(target, HEADER + "".join(_lines(rows, out, target.parent)))
+    return rows
+
+
+def catalogue() -> str:
+    """The κ catalogue as a Markdown table, from the registry."""
+    head = "| name | κ(z) | κ*(y) | the problem |\n|---|---|---|---|\n"
+    cells = (
+        (f"`{kappa.__name__}`", kappa.formula, kappa.conjugate_formula, kappa.problem)
+        for kappa in kappas.REGISTRY.values()
+    )
+    return head + "".join(f"| {' | '.join(c.replace('|', BAR) for c in row)} |\n" for row in cells)
+
+
+BAR = "∣"
+"""Stands for | where that would end a cell of a Markdown table."""
+
+HEADER = """# What of the paper reproduces
+
+Written by `lionode reproduce` from the numbers that it measured; a row changes only when its
+figure is run again. The paper's own plots are not here: where a setup is not stated in its text it was
+chosen here, and the row says so.
+
+| id | claim | measured | number | needed | verdict | setup | command |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def _lines(rows: list[Row], out: Path, base: Path) -> Iterator[str]:
+    def link(name: str) -> str:
+        picture = out / f"{name}.png"
+        return f"[{name}]({os.path.relpath(picture, base)})" if picture.exists() else name
+
+    for row in rows:
+        cells = [
+            link(row.id), row.claim, row.quantity, f"{row.number:.3g}", row.bound,
+            row.verdict, row.setup, f"`lionode reproduce {row.id}`",
+        ]  # fmt: skip
+        yield f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |\n"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def alone(script: Script) -> None:
+    """Run a script from its own command line: ``python scripts/fig1.py --out figures``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figures")
+    parser.add_argument("--full", action="store_true", help="everything at full length")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for row in run(script, arguments.out, arguments.full):
+        print(f"{row.id}: {row.quantity} = {row.number:.3g} ({row.bound}): {row.verdict}")
