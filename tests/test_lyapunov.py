@@ -1,0 +1,167 @@
+"""H, its dissipation, and certificates that can say no."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from systems import A2, B2, IDS, SYSTEMS
+
+import lionode as ln
+
+RTOL, ATOL = 1e-9, 1e-11
+
+
+def by_hand(system: ln.LionK, x: np.ndarray, m: np.ndarray) -> float:
+    """H written out for one point, as on paper."""
+    f, kappa = system.objective, system.kappa
+    alpha, gamma, epsilon, lam = system.alpha, system.gamma, system.epsilon, system.lam
+    c = (1 - epsilon * gamma) / (1 + epsilon * lam)
+    star = float(kappa.conjugate(lam * x))
+    penalty = gamma / lam * star if lam else 0.0
+    return float(alpha * f.value(x) + penalty + c * (star + kappa.value(m) - lam * m @ x))
+
+
+@pytest.mark.parametrize("row", SYSTEMS, ids=IDS)
+def test_values_are_the_formula_and_broadcast(row) -> None:
+    rng = np.random.default_rng(1)
+    d = row.system.dim
+    x = rng.uniform(-0.3, 0.3, size=(4, 3, d))
+    if row.id == "log-sum-exp":
+        x = rng.dirichlet(np.ones(d), size=(4, 3)) / row.system.lam
+    m = rng.normal(size=(4, 3, d))
+    values = ln.lyapunov(row.system, x, m)
+    assert values.shape == (4, 3)
+    for i in np.ndindex(4, 3):
+        assert values[i] == pytest.approx(by_hand(row.system, x[i], m[i]), rel=1e-13, abs=1e-13)
+
+
+@pytest.mark.parametrize("row", SYSTEMS, ids=IDS)
+def test_rate_is_minus_the_derivative_of_h_along_the_flow(row) -> None:
+    rng = np.random.default_rng(2)
+    system, d, step = row.system, row.system.dim, 1e-5
+    for _ in range(10):
+        x = rng.uniform(-0.3, 0.3, size=d)
+        if row.id == "log-sum-exp":
+            x = rng.dirichlet(np.ones(d)) / system.lam
+        m = rng.normal(size=d)
+        dx, dm = system.velocity(x, m)
+        ahead = ln.lyapunov(system, x + step * dx, m + step * dm)
+        behind = ln.lyapunov(system, x - step * dx, m - step * dm)
+        rates = ln.dissipation(system, x, m)
+        assert -(ahead - behind) / (2 * step) == pytest.approx(float(rates.rate), rel=1e-5, abs=1e-7)
+        assert rates.delta1 >= -1e-15
+        assert rates.delta2 >= -1e-15
+
+
+@pytest.mark.parametrize(
+    "kappa", [ln.kappas.L1(), ln.kappas.Huber(0.3), ln.kappas.PseudoHuber(0.2)], ids=repr
+)
+def test_outside_the_domain_is_infinite_never_nan(kappa) -> None:
+    system = ln.LionK(ln.objectives.quadratic(A2, B2), kappa)
+    x = np.array([[2.0, 0.0], [0.1, -3.0], [0.1, 0.2]])
+    m = np.zeros((3, 2))
+    np.testing.assert_array_equal(np.isinf(ln.lyapunov(system, x, m)), [True, True, False])
+    for part in ln.dissipation(system, x, m):
+        assert not np.isnan(part).any()
+    np.testing.assert_array_equal(np.isinf(ln.dissipation(system, x, m).rate), [True, True, False])
+
+
+def test_small_lam_tends_to_lam_zero() -> None:
+    f = ln.objectives.quadratic(A2, B2)
+    x, m = np.array([0.4, -0.7]), np.array([0.3, 0.2])
+    kappa = ln.kappas.PseudoHuber(0.5)
+    limit = ln.lyapunov(ln.LionK(f, kappa, 0.7, 1.3, 0.4, 0.0), x, m)
+    shift = 1.3 * kappa.conjugate(np.zeros(2))
+    gaps = [
+        float(ln.lyapunov(ln.LionK(f, kappa, 0.7, 1.3, 0.4, lam), x, m) - shift / lam - limit)
+        for lam in (1e-2, 1e-3)
+    ]
+    assert abs(gaps[1]) < 0.11 * abs(gaps[0])
+
+
+@pytest.mark.parametrize("row", SYSTEMS, ids=IDS)
+def test_every_flow_is_certified(row) -> None:
+    # The simplex has no interior: a solver's rounding leaves it, and H with it.
+    flow = ln.simulate(row.system, row.x0, 20.0, m0=row.m0, rtol=RTOL, atol=ATOL)
+    cert = ln.certify(flow)
+    assert cert.holds, str(cert)
+    assert cert.monotone
+    if math.isfinite(cert.entry_time) and row.id != "log-sum-exp":
+        assert cert.balance_residual < 1e-6
+    json.loads(cert.to_json())
+
+
+def edited(flow: ln.Trajectory, bump: float, at: int) -> ln.Trajectory:
+    x = flow.x.copy()
+    x[at] += bump
+    return dataclasses.replace(flow, x=x)
+
+
+def test_a_trajectory_edited_by_a_millionth_is_refused() -> None:
+    row = SYSTEMS[0]
+    flow = ln.simulate(row.system, row.x0, 8.0, m0=row.m0, rtol=RTOL, atol=ATOL)
+    assert ln.certify(flow).holds
+    inside = np.flatnonzero(flow.t > 1.5)[0]
+    g = row.system.objective.gradient(flow.x[inside])
+    assert not ln.certify(edited(flow, 1e-6 * np.sign(g), int(inside))).holds
+
+
+def test_too_loose_a_solver_is_refused_at_the_tolerance_it_claims() -> None:
+    row = SYSTEMS[0]
+    loose = ln.simulate(row.system, row.x0, 8.0, m0=row.m0, method="RK23", rtol=1e-2, atol=1e-2)
+    claimed = dataclasses.replace(loose, info={**loose.info, "rtol": 1e-8, "atol": 1e-10})
+    cert = ln.certify(claimed)
+    assert not cert.holds
+    assert cert.balance_residual > 1e-6
+
+
+def test_epsilon_gamma_above_one_is_refused_when_smuggled_past_validation() -> None:
+    f = ln.objectives.quadratic(np.diag([3.0, 0.05]), np.zeros(2))
+    system = ln.LionK(f, ln.kappas.PseudoHuber(0.05), 1.0, 2.0, 0.5, 0.3)
+    refused = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        object.__setattr__(system, "epsilon", 0.6)  # εγ = 1.2
+        flow = ln.simulate(system, rng.uniform(-1, 1, 2), 3.0, m0=rng.normal(size=2), rtol=RTOL, atol=ATOL)
+        refused += not ln.certify(flow).holds
+    assert refused == 10
+
+
+def test_a_wrong_sign_and_a_wrong_weight_in_h_are_refused(monkeypatch) -> None:
+    row = SYSTEMS[0]
+    flow = ln.simulate(row.system, row.x0, 8.0, m0=row.m0, rtol=RTOL, atol=ATOL)
+    import sys
+
+    function = sys.modules["lionode.lyapunov.function"]
+    right = function.weight
+    for wrong in (lambda s: -right(s), lambda s: 1.2 * right(s), lambda s: 0.8 * right(s)):
+        monkeypatch.setattr(function, "weight", wrong)
+        assert not ln.certify(flow).holds
+    monkeypatch.setattr(function, "weight", right)
+    assert ln.certify(flow).holds
+
+
+def test_phase_one_too_slow_is_refused() -> None:
+    row = SYSTEMS[0]
+    flow = ln.simulate(row.system, (5.0, 4.0), 6.0, rtol=RTOL, atol=ATOL)
+    cert = ln.certify(flow)
+    assert cert.holds
+    assert cert.phase1_ratio == pytest.approx(1.0, abs=1e-6) or cert.phase1_ratio < 1
+    late = edited(flow, 1e-5, 3)
+    assert not ln.certify(late).holds
+
+
+def test_a_run_that_never_enters_says_so() -> None:
+    cert = ln.certify(ln.simulate(SYSTEMS[0].system, (50.0, 4.0), 0.5))
+    assert cert.entry_time == math.inf
+    assert cert.holds
+    assert "never entered" in str(cert)
+
+
+def test_certify_wants_a_run() -> None:
+    with pytest.raises(TypeError, match="Trajectory"):
+        ln.certify(3)
