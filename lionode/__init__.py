@@ -5,6 +5,7 @@ stepped (`iterate`), solved (`composite_optimum`) and certified (`lyapunov`, `ce
 """
 
 from lionode import kappas, objectives, presets
+from lionode.ensemble import Ensemble, ensemble
 from lionode.flow import simulate
 from lionode.lyapunov import Certificate, Dissipation, Proof, certify, dissipation, lyapunov, prove
 from lionode.objectives.base import Objective
@@ -18,6 +19,7 @@ __all__ = [
     "Certificate",
     "CompositeOptimum",
     "Dissipation",
+    "Ensemble",
     "Event",
     "LionK",
     "Objective",
@@ -28,6 +30,7 @@ __all__ = [
     "certify",
     "composite_optimum",
     "dissipation",
+    "ensemble",
     "iterate",
     "kappas",
     "kkt_residual",
