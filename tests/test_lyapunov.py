@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -134,8 +135,6 @@ def test_epsilon_gamma_above_one_is_refused_when_smuggled_past_validation() -> N
 def test_a_wrong_sign_and_a_wrong_weight_in_h_are_refused(monkeypatch) -> None:
     row = SYSTEMS[0]
     flow = ln.simulate(row.system, row.x0, 8.0, m0=row.m0, rtol=RTOL, atol=ATOL)
-    import sys
-
     function = sys.modules["lionode.lyapunov.function"]
     right = function.weight
     for wrong in (lambda s: -right(s), lambda s: 1.2 * right(s), lambda s: 0.8 * right(s)):
@@ -160,6 +159,72 @@ def test_a_run_that_never_enters_says_so() -> None:
     assert cert.entry_time == math.inf
     assert cert.holds
     assert "never entered" in str(cert)
+
+
+def test_mere_decay_is_no_entry() -> None:
+    # From outside, pulled outward: dist(λx, box) is exactly e^{−λt} times what it was.
+    f = ln.objectives.linear([-1.3, 0.4])
+    flow = ln.simulate(ln.LionK(f, ln.kappas.L1(), lam=1.7, epsilon=0.3), (2.0, 0.1), 40.0, m0=(1.0, -1.0))
+    cert = ln.certify(dataclasses.replace(flow, events=()))
+    assert cert.entry_time == math.inf
+    assert cert.phase1_ratio == pytest.approx(1.0, abs=1e-6)
+    assert "never entered" in str(cert)
+
+
+@pytest.mark.parametrize("way", ["flow", "updates"])
+def test_a_run_that_broke_down_is_judged_up_to_there(way) -> None:
+    def gradient(x):
+        return np.where(x > 0.2, x + 0.5, np.nan)
+
+    f = ln.Objective(lambda x: np.sum(x**2 / 2 + 0.5 * x, axis=-1), gradient, dim=2)
+    system = ln.LionK(f, ln.kappas.Huber(0.3), lam=0.7)
+    if way == "flow":
+        run = ln.simulate(system, [1.2, 0.9], 20.0)
+    else:
+        run = ln.iterate(system, [1.2, 0.9], 2000, lr=0.01)
+    assert not run.success
+    cert = ln.certify(run)
+    assert cert.holds
+    assert math.isfinite(cert.max_increase)
+    assert "judged up to t = " in str(cert)
+
+
+def test_an_unresolved_tail_is_not_judged() -> None:
+    f = ln.objectives.quadratic(np.diag([2.0, 3.0]), [3.0, 0.0])
+    flow = ln.simulate(ln.LionK(f, ln.kappas.L1(), lam=0.6, epsilon=0.0), [1.2, -1.0], 30.0)
+    assert flow.status == ln.Status.TAIL_UNRESOLVED
+    cert = ln.certify(flow)
+    assert cert.holds
+    assert f"judged up to t = {flow.info['handover']:g}" in str(cert)
+
+
+def test_backward_euler_shrinks_by_its_own_factor() -> None:
+    f = ln.objectives.quadratic(np.eye(2), [30.0, 0.0])
+    system = ln.LionK(f, ln.kappas.L1(), lam=0.7, epsilon=0.3)
+    run = ln.simulate(system, [5.0, 0.3], 6.0, method="backward-euler", step=0.5, m0=[30.0, 0.0])
+    cert = ln.certify(run)
+    assert cert["distance to dom κ* decays"].verdict == "held"
+    assert cert.phase1_ratio == pytest.approx(1.0, abs=1e-6)
+    # It is not the factor of the flow, whose distance shrinks faster: the same states would break that one.
+    as_flow = dataclasses.replace(run, method="event")
+    assert ln.certify(as_flow)["distance to dom κ* decays"].verdict == "violated"
+
+
+@pytest.mark.parametrize("row", SYSTEMS, ids=IDS)
+def test_the_end_is_as_near_to_the_optimum_as_its_gap_says(row, monkeypatch) -> None:
+    claim = "distance to the optimum"
+    flow = ln.simulate(row.system, row.x0, 2.0, m0=row.m0)
+    check = ln.certify(flow)[claim]
+    assert check.verdict != "violated"
+    if row.system.objective.strong_convexity and check.verdict == "held":
+        assert 0 < check.value <= check.bound
+        far = dataclasses.replace(
+            ln.composite_optimum(row.system), x=flow.x[-1] + 1.01 * check.bound * np.eye(row.system.dim)[0]
+        )
+        module = sys.modules["lionode.lyapunov.certificate"]
+        monkeypatch.setattr(module, "composite_optimum", lambda *_, **__: far)
+        assert ln.certify(flow)[claim].verdict == "violated"
+    assert claim not in str(ln.certify(flow, optimum=False))
 
 
 def test_certify_wants_a_run() -> None:

@@ -92,6 +92,9 @@ def integrate(
                             f"the state passed {DIVERGED:g} at t = {solver.t:g}",
                         )
                     break
+                if solver.t <= breaks[-1]:
+                    status, message = _failure(rhs, breaks[-1], f"{name}: the step shrank to nothing")
+                    break
                 interpolant = solver.dense_output()
                 nodes.append(interpolant(solver.t_old + theta * (solver.t - solver.t_old)).T)
                 # The ends of a step are the solver's own states, not its interpolant's rounding of them.
