@@ -5,7 +5,7 @@ stepped (`iterate`), solved (`composite_optimum`) and certified (`lyapunov`, `ce
 """
 
 from lionode import kappas, objectives, presets
-from lionode.ensemble import Ensemble, ensemble
+from lionode.ensemble import Ensemble, Study, SweepStatus, ensemble, sweep, sweep_status
 from lionode.flow import simulate
 from lionode.lyapunov import Certificate, Dissipation, Proof, certify, dissipation, lyapunov, prove
 from lionode.objectives.base import Objective
@@ -26,6 +26,8 @@ __all__ = [
     "Optimizer",
     "Proof",
     "Status",
+    "Study",
+    "SweepStatus",
     "Trajectory",
     "certify",
     "composite_optimum",
@@ -42,4 +44,6 @@ __all__ = [
     "prove",
     "simulate",
     "step",
+    "sweep",
+    "sweep_status",
 ]
