@@ -231,10 +231,11 @@ def test_hard_cases_end_right_in_few_gradients(name):
     assert (np.abs(u) <= 1 + 1e-8).all()
     assert ((np.abs(m_tilde) <= noise) | (np.abs(u - np.sign(m_tilde)) < 1e-8)).all()
     # And ẋ = u − λx, ṁ = −α∇f − γm, tested by the integral over each step.
-    theta = found.dense.points(12)
-    weights = np.linalg.solve(np.vander(theta, increasing=True).T, 1 / np.arange(1, 13))
+    k = found.dense.nodes.shape[1]
+    theta = found.dense.points(k)
+    weights = np.linalg.solve(np.vander(theta, increasing=True).T, 1 / np.arange(1, k + 1))
     h = np.diff(found.dense.breaks)[:, None]
-    shaped = lambda v: np.einsum("k,nkd->nd", weights, v.reshape(-1, 12, d))  # noqa: E731
+    shaped = lambda v: np.einsum("k,nkd->nd", weights, v.reshape(-1, k, d))  # noqa: E731
     node = found.dense.nodes
     scale = 1e-8 * (1 + np.abs(node).max(axis=(1, 2)))[:, None] * (1 + h * system.lam)
     moved = node[:, -1, :d] - node[:, 0, :d]

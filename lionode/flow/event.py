@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 
@@ -10,8 +11,21 @@ from numpy.polynomial import chebyshev
 
 from lionode import _validate
 from lionode._validate import Array
+from lionode.flow import backward_euler
 from lionode.flow.base import Budget, BudgetReached, Options, Solution, Unsuitable
-from lionode.flow.event_modes import COEFFICIENTS, THETA, Arc, Field, Mode, State, Tie, Unresolved
+from lionode.flow.event_modes import (
+    COEFFICIENTS,
+    THETA,
+    Arc,
+    Field,
+    Growth,
+    K,
+    Mode,
+    State,
+    Tie,
+    Unresolved,
+)
+from lionode.lyapunov.function import lyapunov
 from lionode.objectives.base import NonFiniteError
 from lionode.system import LionK
 from lionode.trajectory import Dense, Event, Status
@@ -33,6 +47,9 @@ SAFETY = 0.1
 TAIL_TOL = 1e-4
 """Backward Euler has order 1 and damps the tail whatever its step: a finer tolerance only costs steps."""
 
+KINK_NOISE = 1e-12
+"""A sign of m − k or of λx − slope is read where it is larger than this, relative to 1 + its size."""
+
 DIVERGED = 1e100
 """A state beyond this is on its way to overflow."""
 
@@ -49,9 +66,15 @@ class _Path:
     nodes: list[Array] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
-    def append(self, arc: Arc) -> None:
-        self.breaks.append(arc.end.t)
-        self.nodes.append(np.concatenate([arc.x, arc.m, arc.u], axis=1))
+    def append(self, arc: Arc, cuts: list[float]) -> None:
+        """Store a step in parts, which end at the fractions `cuts` of it."""
+        ends = [0.0, *cuts, 1.0]
+        for low, high in itertools.pairwise(ends):
+            part = arc.part(low, high) if cuts else arc
+            t = arc.t + high * arc.h
+            if t > self.breaks[-1]:
+                self.breaks.append(t)
+                self.nodes.append(np.concatenate([part.x, part.m, part.u], axis=1))
 
     @property
     def dense(self) -> Dense | None:
@@ -89,7 +112,8 @@ class _Run:
 
     def __init__(self, system: LionK, t_end: float, options: Options, budget: Budget) -> None:
         self.system, self.t_end, self.options, self.budget = system, t_end, options, budget
-        self.field, self.path = Field(system), _Path()
+        self.field = Field(system, SAFETY * options.rtol, SAFETY * options.atol)
+        self.path, self.growth = _Path(), Growth(self.field, system.dim)
         self.max_events = _validate.count("max_events", options.extra.get("max_events", MAX_EVENTS))
         self.last = np.full(system.dim, -np.inf)
         self.short = np.zeros(system.dim, dtype=int)
@@ -113,22 +137,25 @@ class _Run:
         if self.state.t < self.t_end:
             message = f"the state passed {DIVERGED:g} at t = {self.state.t:g}"
             return self._solution(Status.DIVERGED, message)
-        count = len(self.path.events)
-        return self._solution(Status.FINISHED, f"event reached t = {self.t_end:g} after {count} events")
+        message = f"event reached t = {self.t_end:g} after {len(self.path.events)} events"
+        if self.growth.worst > TAIL_TOL:
+            message += f"; dense crossings may have let errors grow to {self.growth.worst:.0e} on the way"
+        return self._solution(Status.FINISHED, message)
 
     def _advance(self, mode: Mode) -> None:
-        h = min(self.t_end, 1.0)
+        h, hit = min(self.t_end, 1.0), -1
         while self.state.t < self.t_end:
-            arc, h = self._step(mode, min(h, self.t_end - self.state.t))
+            arc, error, h = self._step(mode, min(h, self.t_end - self.state.t))
             theta, gap = first_violation(*self.field.gaps(mode, arc))
             if gap >= 0:
-                arc = arc.restrict(theta)
+                arc = arc.part(0.0, theta)
             if arc.t + arc.h > arc.t:
                 if gap < 0 and arc.h == self.t_end - arc.t:
                     arc = replace(arc, h=self.t_end - arc.t)
-                self.path.append(arc)
+                self.path.append(arc, kink_times(self.field.kink_gaps(mode, arc)))
+                self._trust(mode, arc, hit, error)
                 self.state = arc.end
-                self.stalled = 0
+                self.stalled, hit = 0, -1
             else:
                 self.stalled += 1
             self.budget.tick(self.state.t)
@@ -136,20 +163,25 @@ class _Run:
                 return
             if gap >= 0:
                 h = max(h, 1e-3 * min(self.t_end, 1.0))
-                mode = self._switch(mode, gap)
+                mode, hit = self._switch(mode, gap), gap % self.system.dim
 
-    def _step(self, mode: Mode, h: float) -> tuple[Arc, float]:
-        """A step of length ≤ h within tolerance, and the length to try next."""
+    def _trust(self, mode: Mode, arc: Arc, hit: int, error: float) -> None:
+        """Without sliding the crossings grow dense and multiply every error, down to rounding."""
+        self.growth.follow(mode, arc, hit, error)
+        if self.system.epsilon == 0 and self.growth.worst > TAIL_TOL:
+            raise _Handover(f"the crossings have let errors grow to {TAIL_TOL:g}")
+
+    def _step(self, mode: Mode, h: float) -> tuple[Arc, float, float]:
+        """A step of length ≤ h within tolerance, its error relative to that, and the length to try next."""
         while True:
             try:
-                arc = self.field.arc(mode, self.state, h)
-                error = arc.error(self.system.alpha, SAFETY * self.options.rtol, SAFETY * self.options.atol)
+                arc, error = self.field.arc(mode, self.state, h)
                 trouble = "the tolerance cannot be met"
             except Unresolved as unresolved:
                 error, trouble = math.inf, str(unresolved)
             if error <= 1:
-                return arc, h * min(4.0, 0.9 * max(error, 1e-12) ** (-1 / len(THETA)))
-            h *= max(0.1, 0.8 * error ** (-1 / len(THETA))) if math.isfinite(error) else 0.1
+                return arc, error, h * min(4.0, 0.9 * max(error, 1e-12) ** (-1 / K))
+            h *= max(0.1, 0.8 * error ** (-1 / K)) if math.isfinite(error) else 0.1
             if h <= 1e-14 * max(self.state.t, 1e-6):
                 raise Unresolved(trouble)
             self.budget.tick(self.state.t)
@@ -183,22 +215,19 @@ class _Run:
 
     def _solution(self, status: Status, message: str) -> Solution:
         return Solution(
-            self.path.dense, status, message, "event", self.path.events, self.field.nfev, self.field.njev
-        )
+            self.path.dense, status, message, "event", self.path.events, self.field.nfev, self.field.njev,
+            {"error_estimate": self.growth.worst},
+        )  # fmt: skip
 
     def _hand_over(self, why: str) -> Solution:
         """Leave the rest to backward Euler."""
-        try:
-            from lionode.flow import backward_euler
-        except ImportError:
-            return self._solution(Status.FAILED, f"stopped at t = {self.state.t:g}: {why}")
         t, state = self.state.t, self.state
         coarse = Options(
             max(self.options.rtol, TAIL_TOL), max(self.options.atol, TAIL_TOL), self.options.step
         )
         rest = backward_euler.integrate(self.system, state.x, state.m, self.t_end - t, coarse, self.budget)
         head = self._solution(rest.status, rest.message)
-        head.info = {"handover": t, **self._bound()}
+        head.info |= {"handover": t, **self._bound()}
         head.message = f"exact to t = {t:g}, where {why}; backward Euler from there: {rest.message}"
         if rest.status == Status.FINISHED:
             head.status = Status.TAIL_UNRESOLVED
@@ -208,15 +237,14 @@ class _Run:
 
     def _bound(self) -> dict[str, float]:
         """‖x − x̂‖ ≤ 2√(2(H − αf*)/(αμ)) from the handover on, where μ and f* are known and H is finite."""
-        s, x, m = self.system, self.state.x, self.state.m
-        mu, minimum = s.objective.strong_convexity, s.objective.minimum
-        if not mu or mu < 0 or minimum is None or s.lam == 0 or not s.kappa.contains(s.lam * x):
+        f, x, m = self.system.objective, self.state.x, self.state.m
+        mu, minimum = f.strong_convexity, f.minimum
+        if not mu or mu < 0 or minimum is None or self.system.lam == 0:
             return {}
-        conjugate = float(s.kappa.conjugate(s.lam * x))
-        weight = (1 - s.epsilon * s.gamma) / (1 + s.epsilon * s.lam)
-        gap = conjugate + float(s.kappa.value(m)) - s.lam * float(m @ x)
-        value = s.alpha * (float(s.objective.value(x)) - minimum) + s.gamma / s.lam * conjugate + weight * gap
-        return {"bound": 2 * math.sqrt(max(0.0, 2 * value / (s.alpha * mu)))}
+        above = float(lyapunov(self.system, x, m)) - self.system.alpha * minimum
+        if above == math.inf:
+            return {}
+        return {"bound": 2 * math.sqrt(2 * max(0.0, above) / (self.system.alpha * mu))}
 
 
 def first_violation(gaps: Array, noise: Array) -> tuple[float, int]:
@@ -230,15 +258,35 @@ def first_violation(gaps: Array, noise: Array) -> tuple[float, int]:
     coefficients = COEFFICIENTS @ gaps[:, finite]
     lowest = coefficients[0] - np.abs(coefficients[1:]).sum(axis=0)
     for column in np.flatnonzero(lowest < -noise[finite]):
-        series = coefficients[:, column]
-        roots = chebyshev.chebroots(chebyshev.chebtrim(series, 1e-17 * np.abs(series).max()))
-        inner = (np.real(roots[np.abs(np.imag(roots)) < 1e-6]) + 1) / 2
-        ends = np.concatenate([[0.0], np.sort(inner[(inner > 0) & (inner < 1)]), [1.0]])
-        middle = chebyshev.chebval(ends[1:] + ends[:-1] - 1, series)
+        ends, middle = _between_roots(coefficients[:, column])
         wrong = np.flatnonzero(middle < -noise[finite[column]])
         if wrong.size and (which < 0 or ends[wrong[0]] < theta):
             theta, which = float(ends[wrong[0]]), int(finite[column])
     return theta, which
+
+
+def kink_times(gaps: Array) -> list[float]:
+    """The points inside (0, 1), increasing, at which one of the gaps changes its sign."""
+    times: list[float] = []
+    coefficients = COEFFICIENTS @ gaps
+    spread = np.abs(coefficients[1:]).sum(axis=0)
+    noise = KINK_NOISE * (1 + np.abs(coefficients).max(axis=0))
+    crosses = (coefficients[0] - spread < -noise) & (coefficients[0] + spread > noise)
+    for column in np.flatnonzero(crosses):
+        ends, middle = _between_roots(coefficients[:, column])
+        seen = np.flatnonzero(np.abs(middle) > noise[column])
+        for last, following in itertools.pairwise(seen):
+            if middle[last] * middle[following] < 0:
+                times.append(float(ends[following]))
+    return sorted(set(times))
+
+
+def _between_roots(series: Array) -> tuple[Array, Array]:
+    """The roots of a Chebyshev series in (0, 1) with both ends, and its values between them."""
+    roots = chebyshev.chebroots(chebyshev.chebtrim(series, 1e-17 * np.abs(series).max()))
+    inner = (np.real(roots[np.abs(np.imag(roots)) < 1e-6]) + 1) / 2
+    ends = np.concatenate([[0.0], np.sort(inner[(inner > 0) & (inner < 1)]), [1.0]])
+    return ends, chebyshev.chebval(ends[1:] + ends[:-1] - 1, series)
 
 
 def _join(head: Dense | None, tail: Dense | None, t: float) -> Dense | None:

@@ -8,7 +8,7 @@ a mode x_N = u_N/λ + Ce^{−λt}; on the sliding components S, m̃_S = k gives 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -20,19 +20,43 @@ from lionode.objectives.base import NonFiniteError
 from lionode.system import LionK
 from lionode.trajectory import Dense
 
-__all__ = ["Arc", "Field", "K", "Mode", "State", "Tie", "Unresolved", "box_qp"]
+__all__ = ["Arc", "Field", "Growth", "K", "Mode", "State", "Tie", "Unresolved", "box_qp"]
 
 Ints = NDArray[np.int64]
 
-K = 12
-"""Chebyshev points of a step: degree 11 resolves a decay by e² over a step to 1e-12."""
+K = 13
+"""Chebyshev points of a step: degree 12 resolves a decay by e² over a step to 1e-12."""
 
 THETA = Dense.points(K)
-COEFFICIENTS: Array = np.asarray(np.linalg.inv(chebyshev.chebvander(2 * THETA - 1, K - 1)))
-"""From values at the points to Chebyshev coefficients."""
 
-INTEGRAL: Array = chebyshev.chebvander(2 * THETA - 1, K) @ chebyshev.chebint(COEFFICIENTS, lbnd=-1) / 2
-"""From values at the points to the integrals from 0 to each point."""
+
+class Level(NamedTuple):
+    """Every second point of a step, or all of them: a short step is resolved by half of the gradients."""
+
+    stride: int
+    coefficients: Array
+    """From values at the points of this level to Chebyshev coefficients."""
+    integral: Array
+    """From values at the points of this level to the integrals from 0 to each."""
+    fill: Array
+    """From values at the points of this level to all points."""
+
+    @classmethod
+    def of(cls, stride: int) -> Level:
+        """The level of one stride."""
+        points = 2 * THETA[::stride] - 1
+        coefficients = np.asarray(np.linalg.inv(chebyshev.chebvander(points, points.size - 1)))
+        primitive = chebyshev.chebint(coefficients, lbnd=-1) / 2
+        return cls(
+            stride,
+            coefficients,
+            np.asarray(chebyshev.chebvander(points, points.size) @ primitive),
+            np.asarray(chebyshev.chebvander(2 * THETA - 1, points.size - 1) @ coefficients),
+        )
+
+
+LEVELS = Level.of(2), Level.of(1)
+COEFFICIENTS: Array = LEVELS[-1].coefficients
 
 NEWTON_STEPS = 8
 NEWTON_TOL = 1e-12
@@ -46,6 +70,9 @@ QP_TOL = 1e-12
 
 RANK_TOL = 1e-11
 """A sliding block with a smaller reciprocal condition number determines no u."""
+
+ROUNDING = 1e-15
+"""What a step adds to the error of a state at least, relative."""
 
 
 class Tie(Exception):
@@ -95,30 +122,24 @@ class Arc:
         """The last point."""
         return State(self.t + self.h, self.x[-1], self.m[-1], self.g[-1])
 
-    def restrict(self, theta: float) -> Arc:
-        """The first part of the step."""
-        to_points = chebyshev.chebvander(2 * theta * THETA - 1, K - 1) @ COEFFICIENTS
+    def part(self, low: float, high: float) -> Arc:
+        """The part of the step between two fractions of it."""
+        to_points = chebyshev.chebvander(2 * (low + (high - low) * THETA) - 1, K - 1) @ COEFFICIENTS
         parts = (to_points @ values for values in (self.x, self.m, self.u, self.g))
-        return Arc(self.t, theta * self.h, *parts)
-
-    def error(self, alpha: float, rtol: float, atol: float) -> float:
-        """Size of the last two Chebyshev coefficients against the tolerance."""
-        worst = 0.0
-        for values in (self.x, self.m, self.u, alpha * self.h * self.g):
-            tail = np.abs(COEFFICIENTS[-2:] @ values).max(axis=0)
-            worst = max(worst, float(np.max(tail / (atol + rtol * np.abs(values).max(axis=0)))))
-        return worst
+        return Arc(self.t + low * self.h, (high - low) * self.h, *parts)
 
 
 class Field:
     """The system as the event-driven method reads it: f with counts, κ by its kinks and slopes."""
 
-    def __init__(self, system: LionK) -> None:
-        self.system = system
+    def __init__(self, system: LionK, rtol: float, atol: float) -> None:
+        self.system, self.rtol, self.atol = system, rtol, atol
         self.kinks = np.asarray(system.kappa.kinks, dtype=np.float64)
         self.slopes = np.asarray(system.kappa.slopes, dtype=np.float64)
         self.edges = np.concatenate([[-np.inf], self.kinks, [np.inf]])
         self.nfev = self.njev = 0
+        self._last: tuple[Array, Array] = np.zeros(0), np.zeros(0)
+        """The last single x and its ∇²f: a switch and the step after it ask at the same point."""
 
     def gradient(self, x: Array) -> Array:
         """∇f in an array of its own, counted. Shape ``(..., d)``."""
@@ -129,12 +150,16 @@ class Field:
         """∇²f as a dense array, counted. Shape ``(..., d)`` to ``(..., d, d)``."""
         if x.ndim > 1 and self._sparse:
             return np.stack([self.hessian(row) for row in x])
+        if np.array_equal(x, self._last[0]):
+            return self._last[1]
         self.njev += x.size // x.shape[-1]
         result: Any = self.system.objective.hessian(x)
         self._sparse = scipy.sparse.issparse(result)
         dense = np.asarray(result.toarray() if self._sparse else result, dtype=np.float64)
         if not np.isfinite(dense).all():
             raise NonFiniteError("∇²f is not finite")
+        if x.ndim == 1:
+            self._last = x.copy(), dense
         return dense
 
     _sparse = False
@@ -150,8 +175,8 @@ class Field:
         """The size of the terms that m̃ is made of: its rounding error is a multiple of this."""
         return np.abs(m) + self.system.epsilon * self.system.alpha * np.abs(g)
 
-    def arc(self, mode: Mode, state: State, h: float) -> Arc:
-        """One step of length h inside a mode.
+    def arc(self, mode: Mode, state: State, h: float) -> tuple[Arc, float]:
+        """One step of length h inside a mode, and its error relative to the tolerance.
 
         Raises
         ------
@@ -160,53 +185,47 @@ class Field:
         Tie
             If ∇²_SS f is singular, so that no u_S is determined.
         """
-        s = self.system
-        tau = h * THETA
-        on = mode.sliding
+        s, on, tau = self.system, mode.sliding, h * THETA
         u = np.tile(self.slopes[mode.piece], (K, 1))
         decay = np.exp(-s.lam * tau)
         reach = -np.expm1(-s.lam * tau) / s.lam if s.lam > 0 else tau
         x = decay[:, None] * state.x + reach[:, None] * u
-        if on.size:
-            fade = np.exp(-tau / s.epsilon)[:, None]
-            kink = self.kinks[mode.slide[on]]
-            c = s.alpha * state.g[on] + s.gamma * kink
-            x[:, on] = state.x[on]
-            target = fade * c - s.gamma * kink
-            g, hessian = self._solve(x, on, target)
-            # The residual of the solve is far above rounding, and c/ε would carry it into the next step's u.
-            g[:, on] = target / s.alpha
-            velocity = u - s.lam * x
-            velocity[:, on] = 0.0
-            drive = -fade * c / (s.epsilon * s.alpha) - np.einsum("kij,kj->ki", hessian[:, on], velocity)
-            u[:, on] = s.lam * x[:, on] + _solve_rows(hessian[:, on[:, None], on], drive)
-        else:
-            g = self.gradient(x)
-        if not np.isfinite(g).all():
-            raise Unresolved(f"∇f is not finite within {h:g} of t = {state.t:g}")
-        quadrature = np.eye(K) + s.gamma * h * INTEGRAL
-        m = np.asarray(np.linalg.solve(quadrature, state.m - s.alpha * h * (INTEGRAL @ g)))
-        if on.size:
-            m[:, on] = kink + fade * (state.m[on] - kink)
-        x[0], m[0], g[0] = state.x, state.m, state.g
-        return Arc(state.t, h, x, m, u, g)
-
-    def _solve(self, x: Array, on: Ints, target: Array) -> tuple[Array, Array]:
-        """Solve α∇_S f(x) = target for x_S in place, by Newton at all points at once."""
-        previous = np.inf
-        for _ in range(NEWTON_STEPS):
-            g = self.gradient(x)
-            if not np.isfinite(g).all():
+        g = np.tile(state.g, (K, 1))
+        slide = _Slide(self, mode, state, tau, x) if on.size else None
+        known = np.zeros(K, dtype=bool)
+        known[0] = slide is None
+        for level in LEVELS:
+            new = np.flatnonzero(~known)
+            new = new[new % level.stride == 0]
+            if slide is None:
+                g[new] = self.gradient(x[new])
+            else:
+                slide.solve(new, x, u, g)
+            known[new] = True
+            if not np.isfinite(g[known]).all():
+                raise Unresolved(f"∇f is not finite within {h:g} of t = {state.t:g}")
+            at = np.s_[:: level.stride]
+            quadrature = np.eye(len(g[at])) + s.gamma * h * level.integral
+            m = np.asarray(np.linalg.solve(quadrature, state.m - s.alpha * h * (level.integral @ g[at])))
+            if slide is not None:
+                m[:, on] = slide.m[at]
+            error = self._error(level, x[at], m, u[at], s.alpha * h * g[at])
+            if error <= 1:
                 break
-            hessian = self.hessian(x)
-            block = hessian[:, on[:, None], on]
-            correction = _solve_rows(block, target / self.system.alpha - g[:, on])
-            size = float(np.abs(correction).max() / (1 + np.abs(x).max()))
-            x[:, on] += correction
-            if size <= NEWTON_TOL or previous / 2 <= size <= NEWTON_FLOOR:
-                return g, hessian
-            previous = size
-        raise Unresolved("x_S was not found")
+        x[:, on], u[:, on] = level.fill @ x[at][:, on], level.fill @ u[at][:, on]
+        g, m = level.fill @ g[at], level.fill @ m
+        if slide is not None:
+            m[:, on] = slide.m
+        x[0], m[0], g[0] = state.x, state.m, state.g
+        return Arc(state.t, h, x, m, u, g), error
+
+    def _error(self, level: Level, *series: Array) -> float:
+        """Size of the last two Chebyshev coefficients against the tolerance."""
+        worst = 0.0
+        for values in series:
+            tail = np.abs(level.coefficients[-2:] @ values).max(axis=0)
+            worst = max(worst, float(np.max(tail / (self.atol + self.rtol * np.abs(values).max(axis=0)))))
+        return worst
 
     def gaps(self, mode: Mode, arc: Arc) -> tuple[Array, Array]:
         """What must stay ≥ 0 in this mode and the noise of each: distances to the lower ends, the upper ends.
@@ -221,6 +240,16 @@ class Field:
         rounding = 1e-13 * self.scale(arc.m, arc.g).max(axis=0)
         noise = np.where(on, 1e-9 * np.abs(self.slopes).max(), rounding)
         return np.concatenate([value - low, high - value], axis=1), np.concatenate([noise, noise])
+
+    def kink_gaps(self, mode: Mode, arc: Arc) -> Array:
+        """Distances of m to the kinks of κ and of λx to those of κ*, where the rate −dH/dt may jump.
+
+        On a sliding component m decays towards its kink and never crosses it. Shape ``(K, ...)``.
+        """
+        m = arc.m[:, :, None] - self.kinks
+        stays = mode.slide[:, None] == np.arange(self.kinks.size)
+        y = self.system.lam * arc.x[:, :, None] - self.slopes
+        return np.concatenate([np.where(stays, 0.0, m).reshape(K, -1), y.reshape(K, -1)], axis=1)
 
     def begin(self, state: State) -> Mode:
         """The mode in which a solution starts."""
@@ -282,6 +311,96 @@ class Field:
         return Mode(piece, slide)
 
 
+class _Slide:
+    """The sliding components of a step: α∇_S f(x) = target for x_S, and u_S from its derivative."""
+
+    def __init__(self, field: Field, mode: Mode, state: State, tau: Array, x: Array) -> None:
+        """Fill x_S with a first guess: exact if ∇f is affine."""
+        s = field.system
+        self.field, self.on = field, mode.sliding
+        kink = field.kinks[mode.slide[self.on]]
+        c = s.alpha * state.g[self.on] + s.gamma * kink
+        fade = np.exp(-tau / s.epsilon)[:, None]
+        self.m = kink + fade * (state.m[self.on] - kink)
+        self.target = (fade * c - s.gamma * kink) / s.alpha
+        self.drive = -fade * c / (s.epsilon * s.alpha)
+        hessian = field.hessian(state.x)[self.on]
+        x[:, self.on] = state.x[self.on]
+        change = self.target - state.g[self.on] - (x - state.x) @ hessian.T
+        x[:, self.on] += _solve_rows(hessian[:, self.on], change.T).T
+
+    def solve(self, at: Ints, x: Array, u: Array, g: Array) -> None:
+        """Set x_S, u_S and ∇f at some of the points, by Newton at all of them at once."""
+        field, on, y = self.field, self.on, x[at]
+        previous = np.inf
+        for _ in range(NEWTON_STEPS):
+            slope = field.gradient(y)
+            if not np.isfinite(slope).all():
+                break
+            hessian = field.hessian(y)
+            block = hessian[:, on[:, None], on]
+            correction = _solve_rows(block, (self.target[at] - slope[:, on])[..., None])[..., 0]
+            size = float(np.abs(correction).max() / (1 + np.abs(y).max()))
+            y[:, on] += correction
+            if size <= NEWTON_TOL or previous / 2 <= size <= NEWTON_FLOOR:
+                # The residual of the solve is far above rounding, and 1/ε would carry it into the next u.
+                slope[:, on] = self.target[at]
+                velocity = u[at] - field.system.lam * y
+                velocity[:, on] = 0.0
+                drive = self.drive[at] - np.einsum("kij,kj->ki", hessian[:, on], velocity)
+                x[at], g[at] = y, slope
+                u[np.ix_(at, on)] = field.system.lam * y[:, on] + _solve_rows(block, drive[..., None])[..., 0]
+                return
+            previous = size
+        raise Unresolved("x_S was not found")
+
+
+class Growth:
+    """How far the errors of the steps may have grown: one error (δx, δm) carried along the solution.
+
+    ``worst`` is its largest size so far, relative to 1 + the state's.
+
+    Inside a mode it follows the linearised flow, at an event it jumps with u (the saltation matrix): with
+    n·(x, m) = m̃_i on the surface, δx⁺ = δx + (u⁺ − u⁻)·⟨n, δ⟩/⟨n, ẏ⁻⟩. Dense crossings multiply it.
+    """
+
+    def __init__(self, field: Field, d: int) -> None:
+        self.field, self.worst, self.random = field, 0.0, np.random.default_rng(0)
+        self.dx, self.dm = np.zeros((2, d))
+        self.u: Array | None = None
+
+    def follow(self, mode: Mode, arc: Arc, hit: int, share: float) -> None:
+        """Carry the error over a step that began with the switch of component `hit` (−1: with none).
+
+        The step itself made the error ``share`` times the tolerance, or a few roundings.
+        """
+        s, on, off = self.field.system, mode.slide >= 0, mode.slide < 0
+        x, m, g, h = arc.x[0], arc.m[0], arc.g[0], arc.h
+        hessian = self.field.hessian(x)
+        keep = 1 - s.epsilon * s.gamma
+        if hit >= 0 and self.u is not None:
+            drift = keep * (-s.alpha * g[hit] - s.gamma * m[hit])
+            speed = drift - s.epsilon * s.alpha * hessian[hit] @ (self.u - s.lam * x)
+            ahead = keep * self.dm[hit] - s.epsilon * s.alpha * hessian[hit] @ self.dx
+            if speed != 0:
+                self.dx = self.dx + (arc.u[0] - self.u) * ahead / speed
+        before = self.dx
+        self.dx = np.exp(-s.lam * h) * before
+        reach = -np.expm1(-s.gamma * h) / s.gamma if s.gamma > 0 else h
+        if on.any():
+            self.dm[on] *= np.exp(-h / s.epsilon)
+            right = keep / (s.epsilon * s.alpha) * self.dm[on] - hessian[np.ix_(on, off)] @ self.dx[off]
+            self.dx[on] = _solve_rows(hessian[np.ix_(on, on)], right)
+        pushed = np.exp(-s.gamma * h) * self.dm - s.alpha * reach * hessian @ (before + self.dx) / 2
+        self.dm[off] = pushed[off]
+        self.u = arc.u[-1]
+        size = max(float(np.abs(arc.x[-1]).max()), float(np.abs(arc.m[-1]).max()))
+        own = max(share * (self.field.atol + self.field.rtol * size), ROUNDING * size)
+        added = own * self.random.normal(size=(2, self.dx.size))
+        self.dx, self.dm = np.nan_to_num(self.dx + added[0]), np.nan_to_num(self.dm + added[1])
+        self.worst = max(self.worst, float(np.abs([self.dx, self.dm]).max()) / (1 + size))
+
+
 def box_qp(matrix: Array, force: Array, low: Array, high: Array, side: Ints) -> Ints:
     """Which bounds are active in min ½uᵀMu − bᵀu, low ≤ u ≤ high: −1 lower, 0 none, 1 upper.
 
@@ -326,6 +445,6 @@ def _regular_solve(matrix: Array, right: Array) -> Array:
 
 def _solve_rows(matrices: Array, right: Array) -> Array:
     try:
-        return np.asarray(np.linalg.solve(matrices, right[..., None])[..., 0])
+        return np.asarray(np.linalg.solve(matrices, right))
     except np.linalg.LinAlgError:
         raise Tie("∇²f became singular on the sliding components") from None

@@ -46,6 +46,9 @@ METHODS: dict[str, Method] = {
 }
 """Every method by the name that `simulate` takes."""
 
+ERRORS = 30.0
+"""x is taken to be off by at most this many times the tolerance of a step."""
+
 AUTO = ("LSODA", "event", "moreau", "backward-euler")
 """What ``method="auto"`` tries, in this order: the first method that suits the system is taken."""
 
@@ -172,7 +175,7 @@ def _assemble(
         saved = dense(times)
     x, m = saved[:, :d], saved[:, d : 2 * d]
     u = saved[:, 2 * d :] if saved.shape[1] == 3 * d else _selection(system, x, m)
-    events = sorted([*solution.events, *_entry(system, x0, dense)], key=lambda event: event.t)
+    events = sorted([*solution.events, *_entry(system, x0, dense, numbers)], key=lambda event: event.t)
     return Trajectory(
         system, times, x, m, u, solution.status, solution.message, solution.method, tuple(events),
         solution.nfev, solution.njev, dense, {**numbers, **solution.info},
@@ -188,18 +191,36 @@ def _selection(system: LionK, x: Array, m: Array) -> Array:
     return np.where(np.isfinite(m_tilde), system.kappa._subgradient(np.nan_to_num(m_tilde)), np.nan)
 
 
-def _entry(system: LionK, x0: Array, dense: Dense | None) -> list[Event]:
-    """The entry of λx into dom κ*: at most one, since that set is invariant."""
-    if dense is None or system.kappa.contains(system.lam * x0):
+def _entry(system: LionK, x0: Array, dense: Dense | None, numbers: dict[str, Any]) -> list[Event]:
+    """The entry of λx into dom κ*: at most one, since that set is invariant.
+
+    Outside, dist(λx(t)) ≤ e^{−λ(t−s)} dist(λx(s)), with equality while u stays on the face: such a run
+    approaches the set for ever, and arrives by rounding only. Where that bound is no more than the noise of
+    x on arrival, the entry is when λx lies inside by more than the noise.
+    """
+    kappa, lam, d = system.kappa, system.lam, system.dim
+    if dense is None or kappa.contains(lam * x0):
         return []
-    inside = system.kappa._contains(system.lam * dense(dense.breaks)[:, : system.dim])
-    if not inside.any():
-        return []
-    step = int(np.argmax(inside))
-    low, high = dense.breaks[step - 1], dense.breaks[step]
-    while (middle := (low + high) / 2) not in (low, high):
-        if system.kappa._contains(system.lam * dense(middle)[: system.dim]):
-            high = middle
-        else:
-            low = middle
-    return [Event(float(high), "entry")]
+    y = lam * dense(dense.breaks)[:, :d]
+
+    def arrival(scale: float) -> float:
+        """When scale·λx first lies in dom κ*."""
+        inside = kappa._contains(scale * y)
+        if not inside.any():
+            return math.inf
+        step = int(np.argmax(inside))
+        low, high = dense.breaks[step - 1], dense.breaks[step]
+        while (middle := (low + high) / 2) not in (low, high):
+            if kappa._contains(scale * lam * dense(middle)[:d]):
+                high = middle
+            else:
+                low = middle
+        return float(high)
+
+    t = arrival(1.0)
+    if t < math.inf:
+        before = dense.breaks < t
+        bound = np.min(kappa.distance(y[before]) * np.exp(-lam * (t - dense.breaks[before])))
+        noise = ERRORS * (lam * numbers["atol"] + numbers["rtol"] * np.abs(lam * dense(t)[:d]).max())
+        t = t if bound > noise else arrival(1 + noise)
+    return [Event(t, "entry")] if t < math.inf else []
