@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from lionode import _validate
 from lionode._validate import Array
+from lionode.objectives.formulas import numba_gradient
 
 __all__ = ["FACTORIES", "NonFiniteError", "Objective", "factory", "from_spec"]
 
@@ -152,6 +153,14 @@ class Objective:
                 return result
             return self._checked("hessian", result, (self.dim, self.dim))
         return self._apply("hessian", self._hessian, point, (self.dim, self.dim))
+
+    def compiled_gradient(self) -> Callable[[Array, Array], None] | None:
+        """A numba function ``g(x, out)`` that writes ∇f(x) into ``out``; None without an expression."""
+        return self._numba_gradient
+
+    @functools.cached_property
+    def _numba_gradient(self) -> Callable[[Array, Array], None] | None:
+        return None if self.expression is None else numba_gradient(self.expression, self.symbols)
 
     def _apply(
         self, what: str, function: Callable[[Array], Any], x: ArrayLike, tail: tuple[int, ...]

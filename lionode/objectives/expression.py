@@ -6,13 +6,13 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import sympy as sp
 
 from lionode._expression import natural_order, parse_expression
 from lionode._validate import Array
 from lionode.objectives.base import Objective, factory
+from lionode.objectives.formulas import derivative, in_doubles
 
 __all__ = ["from_expression"]
 
@@ -56,31 +56,19 @@ def _text(expression: sp.Expr) -> str:
     return str(expression.xreplace({v: sp.Rational(repr(float(v))) for v in expression.atoms(sp.Float)}))
 
 
-def _derivative(formula: sp.Expr, variable: sp.Symbol) -> sp.Expr:
-    """The derivative where it exists: at a kink of abs, max or min the mean of both sides."""
-    result = sp.diff(formula, variable).replace(sp.DiracDelta, lambda *_: sp.Integer(0))
-    return result.replace(sp.Heaviside, lambda at, *_: (1 + sp.sign(at)) / 2)
-
-
-def _in_doubles(formula: sp.Expr) -> sp.Expr:
-    """Fractions as decimals where their integers are not doubles: compiled code has no longer integers."""
-    long = [r for r in formula.atoms(sp.Rational) if max(abs(r.p), r.q) > 2**53]
-    return formula.xreplace({r: sp.Float(float(r), 17) for r in long})
-
-
 class _Compiled(Objective):
     """An objective whose derivatives sympy writes; the code is generated when it is first needed."""
 
     def __init__(self, formula: sp.Expr, variables: Sequence[sp.Symbol], **known: Any) -> None:
-        gradient = [_derivative(formula, v) for v in variables]
-        hessian = [_derivative(g, v) for g in gradient for v in variables]
+        gradient = [derivative(formula, v) for v in variables]
+        hessian = [derivative(g, v) for g in gradient for v in variables]
         d = len(variables)
         smooth = not formula.has(sp.Abs, sp.sign, sp.Max, sp.Min)
         if smooth and all(h.is_number for h in hessian) and "smoothness" not in known:
             spectrum = np.linalg.eigvalsh(np.array([float(h) for h in hessian]).reshape(d, d))
             known |= {"smoothness": float(np.abs(spectrum).max()), "strong_convexity": float(spectrum[0])}
         formulas = {"value": [formula], "gradient": gradient, "hessian": hessian}
-        self._formulas = {what: [_in_doubles(e) for e in rows] for what, rows in formulas.items()}
+        self._formulas = {what: [in_doubles(e) for e in rows] for what, rows in formulas.items()}
         super().__init__(
             lambda x: self._columns("value", x)[..., 0],
             lambda x: self._columns("gradient", x),
@@ -107,38 +95,3 @@ class _Compiled(Objective):
             for i, column in enumerate(self._functions[what](*columns)):
                 result[..., i] = column
         return result
-
-    def compiled_gradient(self) -> Callable[[Array, Array], None]:
-        """A numba function ``g(x, out)`` that writes ∇f(x) into ``out``; compiled once."""
-        return self._numba_gradient
-
-    @functools.cached_property
-    def _numba_gradient(self) -> Callable[[Array, Array], None]:
-        d = self.dim
-        # A tuple that numba can index has one type: a constant component must be a float, not an integer.
-        formulas = tuple(g if g.free_symbols else sp.Float(g) for g in self._formulas["gradient"])
-        terms = numba.njit(sp.lambdify([self.symbols], formulas, "math", cse=True))
-        unpack = _tuple_of(d)
-
-        @numba.njit
-        def gradient(x: Array, out: Array) -> None:
-            values = terms(unpack(x))
-            for i in range(d):
-                out[i] = values[i]
-
-        return gradient  # type: ignore[no-any-return]
-
-
-def _tuple_of(d: int) -> Callable[[Array], tuple[float, ...]]:
-    from numba.cpython.unsafe.tuple import tuple_setitem
-
-    zeros = (0.0,) * d
-
-    @numba.njit
-    def unpack(x: Array) -> tuple[float, ...]:
-        result = zeros
-        for i in range(d):
-            result = tuple_setitem(result, i, x[i])
-        return result
-
-    return unpack  # type: ignore[no-any-return]

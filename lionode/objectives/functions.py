@@ -14,6 +14,7 @@ from lionode import _validate
 from lionode._validate import Array
 from lionode.objectives.base import Objective, factory
 from lionode.objectives.expression import _Compiled
+from lionode.objectives.formulas import exact
 
 __all__ = ["double_well", "himmelblau", "linear", "quadratic", "rosenbrock"]
 
@@ -62,7 +63,8 @@ def quadratic(A: Any, b: ArrayLike | None = None) -> Objective:
     if d <= SYMBOLIC_DIM and not sparse:
         symbols = _symbols(d)
         x = sp.Matrix(symbols)
-        formula = sp.expand((x.T * sp.Matrix(matrix) * x)[0] / 2 - sp.Matrix(shift).dot(x))
+        linear_part = sp.Matrix([exact(v) for v in shift]).dot(x)
+        formula = sp.expand((x.T * sp.Matrix(d, d, [exact(v) for v in matrix.flat]) * x)[0] / 2 - linear_part)
 
     def product(x: Array) -> Array:
         return np.asarray((matrix @ x.reshape(-1, d).T).T.reshape(x.shape) if sparse else x @ matrix)
@@ -104,6 +106,10 @@ def linear(c: ArrayLike) -> Objective:
     """⟨c, x⟩: convex, not bounded below, bounded on every box."""
     slope = _validate.vector("c", c)
     d = slope.size
+    formula, symbols = None, []
+    if d <= SYMBOLIC_DIM:
+        symbols = _symbols(d)
+        formula = sp.Add(*(exact(v) * s for v, s in zip(slope, symbols, strict=True)))
     return Objective(
         lambda x: x @ slope,
         lambda x: np.broadcast_to(slope, x.shape),
@@ -112,6 +118,8 @@ def linear(c: ArrayLike) -> Objective:
         vectorized=True,
         smoothness=0.0,
         strong_convexity=0.0,
+        expression=formula,
+        symbols=symbols,
         name="linear",
     )
 
@@ -148,7 +156,7 @@ def rosenbrock(d: int = 2, a: float = 1.0, b: float = 100.0) -> Objective:
     formula, symbols = None, []
     if d <= SYMBOLIC_DIM:
         symbols = s = _symbols(d)
-        ra, rb = sp.nsimplify(a), sp.nsimplify(b)
+        ra, rb = exact(a), exact(b)
         formula = sp.Add(*((ra - s[i]) ** 2 + rb * (s[i + 1] - s[i] ** 2) ** 2 for i in range(d - 1)))
     return Objective(
         value, gradient, hessian, d, vectorized=True, expression=formula, symbols=symbols,

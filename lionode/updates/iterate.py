@@ -293,10 +293,9 @@ def _gradient(
 
 def _compiled_loop(system: LionK) -> tuple[Callable[..., None], tuple[float, ...]] | None:
     """The compiled loop for this f and κ and the constants it takes, where both can be compiled."""
-    compile_gradient = getattr(system.objective, "compiled_gradient", None)
-    if compile_gradient is None or not isinstance(system.kappa, Separable):
+    if not isinstance(system.kappa, Separable):
         return None
-    gradient = compile_gradient()
+    gradient = system.objective.compiled_gradient()
     if gradient is None:
         return None
     dphi, constants = system.kappa.compiled_dphi()
