@@ -9,12 +9,21 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from scipy.linalg import expm
-from scipy.optimize import brentq, minimize_scalar
+from scipy.linalg import cholesky, expm, solve_triangular
+from scipy.optimize import brentq, lsq_linear, minimize_scalar
+from scipy.sparse.linalg import expm_multiply
 
 GRID = 0.01
 SURFACE = 1e-10
 """|m̃_i − k| below which a component is on its kink at an event."""
+
+LARGE = 5
+"""Up to so many components a mode is chosen by trying all, and a matrix exponential is formed."""
+
+
+def propagate(L, h, y):
+    """exp(hL)y."""
+    return expm(L * h) @ y if len(y) <= 4 * LARGE else expm_multiply(L * h, y, traceA=np.trace(L) * h)
 
 
 class Flow:
@@ -100,13 +109,13 @@ class Flow:
         tau, here, live = 0.0, y, G @ y > 1e-9
         for before, step in zip(np.r_[0.0, steps[:24]].tolist() + [0.0] * 10**6, steps, strict=False):
             h = min(step - before, t_end - t - tau)
-            there = (cached if h == GRID else expm(L * h)) @ here
+            there = cached @ here if h == GRID else propagate(L, h, here)
             g0, g1 = G @ here, G @ there
             first = None
             crossed = live & (g0 > 0) & (g1 < 0)
             dipped = live & (g0 > 0) & (g1 > 0) & (GL @ here < 0) & (GL @ there > 0)
             for j in np.flatnonzero(crossed | dipped):
-                gap = lambda s, row=G[j], start=here: row @ (expm(L * s) @ start)  # noqa: E731
+                gap = lambda s, row=G[j], start=here: row @ propagate(L, s, start)  # noqa: E731
                 low = h
                 if dipped[j]:
                     best = minimize_scalar(gap, bounds=(0, h), method="bounded", options={"xatol": 1e-10})
@@ -117,7 +126,7 @@ class Flow:
                 if first is None or s < first[0]:
                     first = (s, who[j])
             if first is not None:
-                return t + tau + first[0], expm(L * first[0]) @ here, first[1]
+                return t + tau + first[0], propagate(L, first[0], here), first[1]
             live |= g1 > 0
             tau, here = tau + h, there
             if t + tau >= t_end * (1 - 1e-15):
@@ -127,13 +136,12 @@ class Flow:
     def choose(self, mode, y, at):
         """The way to place the components `at` that stays consistent just after, by trying them all.
 
-        With many sliding components the ways that stop few of them come first (M ≻ 0: there is only one).
+        With many of them only the active set of a bounded least-squares solver is tried (unique for M ≻ 0).
         """
         near = {i: int(np.argmin(np.abs((self.tilde @ y)[i] - self.kinks))) for i in at}
         found = []
-        for sides in self.placements(mode, at):
-            if found and len(at) > 5:
-                break
+        sides_to_try = itertools.product((-1, 0, 1), repeat=len(at))
+        for sides in sides_to_try if len(at) <= LARGE else [self.bounded(mode, y, at, near)]:
             trial = list(mode)
             for i, side in zip(at, sides, strict=True):
                 trial[i] = ("on", near[i]) if side == 0 else ("in", near[i] + (side > 0))
@@ -151,20 +159,16 @@ class Flow:
         assert len(found) == 1, f"{len(found)} modes"
         return found[0]
 
-    @staticmethod
-    def placements(mode, at):
-        if len(at) <= 5:
-            yield from itertools.product((-1, 0, 1), repeat=len(at))
-            return
-        new = [i for i in at if mode[i][0] == "in"]
-        old = [i for i in at if mode[i][0] == "on"]
-        for count in range(3):
-            for leaving in itertools.combinations(old, count):
-                for sides in itertools.product((-1, 0, 1), repeat=len(new)):
-                    for exits in itertools.product((-1, 1), repeat=count):
-                        place = dict.fromkeys(old, 0) | dict(zip(new, sides, strict=True))
-                        place |= dict(zip(leaving, exits, strict=True))
-                        yield tuple(place[i] for i in at)
+    def bounded(self, mode, y, at, near):
+        """Active bounds of min ½uᵀMu − bᵀu with d/dt m̃ = b − Mu, as a least-squares problem on M = RᵀR."""
+        alpha, _, epsilon, _ = self.c
+        free = [("in", near[i]) if i in near else mode[i] for i in range(self.d)]
+        L, U = self.matrices(free)
+        M = epsilon * alpha * self.A[np.ix_(at, at)]
+        b = (self.tilde @ (L @ y))[at] + M @ (U @ y)[at]
+        R = cholesky(M)
+        bounds = [[self.slopes[near[i] + side] for i in at] for side in (0, 1)]
+        return lsq_linear(R, solve_triangular(R, b, trans="T"), bounds, method="bvls", tol=1e-14).active_mask
 
     def __call__(self, times):
         """(x, m, u) at each time, right-continuous."""
@@ -172,6 +176,6 @@ class Flow:
         result = []
         for time in times:
             t, y, L, U = self.pieces[np.searchsorted(starts, time, side="right") - 1]
-            now = expm(L * (time - t)) @ y
+            now = propagate(L, time - t, y)
             result.append(np.concatenate([now[:-1], U @ now]))
         return np.array(result)

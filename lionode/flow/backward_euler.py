@@ -240,12 +240,34 @@ def backward_euler_step(
         if not np.isfinite(look_ahead).all():
             raise NonFiniteError(f"∇f is not finite at x = {np.array2string(x, threshold=6)}")
         if u is None:
-            start = system.kappa._subgradient(look_ahead)
+            q, start = _start(equation, look_ahead)
         else:
-            start = _validate.array("u", u, last=system.dim).reshape(x.shape)
-        point, iterations = _solve(equation, look_ahead, start)
+            q, start = look_ahead, _validate.array("u", u, last=system.dim).reshape(x.shape)
+        point, iterations = _solve(equation, q, start)
     m_next = (m - h * system.alpha * point.g) / (1 + h * system.gamma)
     return Step(point.x.reshape(lead), m_next.reshape(lead), point.u.reshape(lead), iterations)
+
+
+def _start(equation: _Equation, look_ahead: Array) -> tuple[Array, Array]:
+    """The best pair u ∈ ∂κ(q) at hand, by Φ: at m̃, at am, and staying where x is.
+
+    Far from the solution ∂κ(m̃) may be astronomically large where κ grows fast, and staying cannot be.
+    """
+    kappa, system = equation.system.kappa, equation.system
+    stay = kappa._project(system.lam * equation.x)
+    pairs = [(q, kappa._subgradient(q)) for q in (look_ahead, equation.a * equation.m)]
+    pairs.append((kappa._conjugate_subgradient(stay), stay))
+    merits = []
+    for q, u in pairs:
+        x = (equation.x + equation.h * u) / equation.shrink
+        loss = equation.beta * equation.shrink / equation.h * system.objective.value(x)
+        merit = np.sum((q - equation.a * equation.m) * u, axis=-1) - kappa._value(q) + loss
+        usable = np.isfinite(merit) & np.isfinite(q).all(axis=-1) & np.isfinite(u).all(axis=-1)
+        merits.append(np.where(usable, merit, np.inf))
+    best = np.argmin(merits, axis=0)
+    rows = np.arange(len(best))
+    chosen = [np.stack(side)[best, rows] for side in zip(*pairs, strict=True)]
+    return chosen[0], chosen[1]
 
 
 def _solve(equation: _Equation, q: Array, u: Array) -> tuple[_Point, int]:

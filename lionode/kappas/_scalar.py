@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numba.extending import overload, register_jitable
 
-__all__ = ["quietly", "scalar", "settled", "where"]
+__all__ = ["EPS", "quietly", "scalar", "settled", "where"]
+
+EPS = float(np.finfo(np.float64).eps)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,10 +44,10 @@ def _quietly(function, z):  # type: ignore[no-untyped-def]
 
 
 def settled(new: Any, old: Any) -> bool:
-    """Whether an iteration has come to rest: no component changes any more."""
-    return bool(np.all(new == old))
+    """Whether an iteration has come to rest: no component moves by more than a rounding any more."""
+    return bool(np.all(np.abs(new - old) <= 2 * EPS * np.abs(new)))
 
 
 @overload(settled)
 def _settled(new, old):  # type: ignore[no-untyped-def]
-    return lambda new, old: new == old
+    return lambda new, old: np.abs(new - old) <= 2 * EPS * np.abs(new)

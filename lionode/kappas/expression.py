@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from sympy.solvers.solveset import invert_real
 
 from lionode._expression import parse_expression
 from lionode._validate import Array
-from lionode.kappas._scalar import quietly, scalar, settled, where
+from lionode.kappas._scalar import EPS, quietly, scalar, settled, where
 from lionode.kappas.base import Separable
 from lionode.kappas.calculus import ScalarFunction, Scalars
 
@@ -28,7 +29,7 @@ REACH = 1e8
 """Half the interval on which the sup in φ*(y) is sought; past it φ* on the face of its domain is a limit."""
 
 ROOT_STEPS = 240
-"""Every third step halves the bracket, so the last ones change nothing."""
+"""A step that does not halve the equation's error halves the bracket: twice the bits and range of a float."""
 
 BISECTIONS = 80
 """More than the bits of a float."""
@@ -139,7 +140,7 @@ def _derive(expression: sp.Expr) -> _Derived:
     curvature = _differentiate(slope)
     phi, dphi, d2phi = _function(expression), _function(slope), _function(curvature)
     _check_convex(expression, phi, dphi, d2phi)
-    prox, dprox = _prox(dphi, d2phi)
+    prox, dprox = _prox(dphi, d2phi, _kinks(expression, slope))
     bounds = _slope_at(slope, dphi, -sp.oo), _slope_at(slope, dphi, sp.oo)
     argmax = _argmax(dphi)
 
@@ -185,21 +186,31 @@ def _function(expression: sp.Expr) -> ScalarFunction:
     return function
 
 
-def _prox(dphi: ScalarFunction, d2phi: ScalarFunction) -> tuple[ScalarFunction, ScalarFunction]:
-    """prox_{tφ} and its derivative: Newton steps inside a bracket that every third step halves."""
+def _prox(
+    dphi: ScalarFunction, d2phi: ScalarFunction, kinks: tuple[tuple[float, float, float], ...]
+) -> tuple[ScalarFunction, ScalarFunction]:
+    """prox_{tφ} and its derivative: the kinks looked up, elsewhere Newton steps inside a bracket."""
 
     @scalar
     def prox(z: Any, t: float) -> Any:
         # φ' rises, so the root lies between 0 and z − tφ'(0).
         reach = z - t * dphi(0.0 * z)
         low, high = np.minimum(0.0, reach), np.maximum(0.0, reach)
+        for kink, left, right in kinks:
+            # At a kink a whole interval of z goes to one point, and Newton would only bisect.
+            stays = (kink + t * left <= z) & (z <= kink + t * right)
+            low, high = where(stays, kink, low), where(stays, kink, high)
         w = 0.5 * (low + high)
-        for step in range(ROOT_STEPS):
+        before = np.inf + 0.0 * z
+        for _ in range(ROOT_STEPS):
             excess = w + t * dphi(w) - z
             high, low = where(excess >= 0, w, high), where(excess <= 0, w, low)
             newton = w - excess / (1 + t * np.minimum(d2phi(w), STEEPEST))
-            trusted = (newton > low) & (newton < high) & (step % 3 != 2)
+            # What moves by a rounding is there; sending it to the middle of the bracket would lose it.
+            trusted = (np.abs(excess) <= 0.5 * before) | (np.abs(newton - w) <= 2 * EPS * np.abs(w))
+            trusted &= (newton >= low) & (newton <= high)
             old, w = w, where(trusted, newton, 0.5 * (low + high))
+            before = np.abs(excess)
             if settled(w, old):
                 break
         return w
@@ -212,6 +223,22 @@ def _prox(dphi: ScalarFunction, d2phi: ScalarFunction) -> tuple[ScalarFunction, 
         return where(jump, 0.0, 1 / (1 + t * d2phi(w)))
 
     return prox, dprox
+
+
+def _kinks(expression: sp.Expr, slope: sp.Expr) -> tuple[tuple[float, float, float], ...]:
+    """Where φ' jumps, and the slopes on both sides; those that sympy cannot find are bisected for."""
+    corners = [e.args[0] for e in expression.atoms(sp.Abs, sp.sign)]
+    for bent in expression.atoms(sp.Max, sp.Min):
+        corners += [a - b for a, b in itertools.combinations(bent.args, 2)]
+    found = {0.0: sp.Integer(0)}  # numba wants a tuple of one type, which an empty one has not
+    for corner in corners:
+        roots = sp.solveset(corner, Z, sp.S.Reals)
+        if isinstance(roots, sp.FiniteSet):
+            found |= {float(root): root for root in roots}
+    return tuple(
+        (place, float(sp.limit(slope, Z, at, "-")), float(sp.limit(slope, Z, at, "+")))
+        for place, at in sorted(found.items())
+    )
 
 
 def _argmax(dphi: ScalarFunction) -> ScalarFunction:
