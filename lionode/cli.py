@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import platform
 import sys
@@ -18,8 +19,11 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lionode import kappas, reproduce
+from lionode import kappas, objectives, plots, reproduce
+from lionode import verify as verification
 from lionode.ensemble import Study, sweep, sweep_status
+from lionode.lyapunov.certificate import Verdict
+from lionode.system import LionK
 
 __all__ = ["app", "main"]
 
@@ -46,6 +50,10 @@ app = typer.Typer(
     lionode reproduce fig1 fig3      only these
 
     lionode reproduce --out /tmp/f   somewhere else
+
+    lionode verify                   every proof, every potential, a grid of systems
+
+    lionode verify --objective "x1**4 + (x2-1)**2" --kappa huber:0.3 --lam 1.5 --start 2,-1
 
     lionode sweep study.toml         a grid of runs, resumable; --help shows a study file
 
@@ -96,6 +104,81 @@ def _show(rows: list[reproduce.Row]) -> None:
         color = "green" if row.verdict == "reproduced" else "red"
         table.add_row(row.id, row.quantity, f"{row.number:.3g}", row.bound, f"[{color}]{row.verdict}")
     console.print(table)
+
+
+@app.command("verify")
+def verify_command(
+    objective: Annotated[str | None, typer.Option(help='Your own f, e.g. "x1**4 + (x2-1)**2".')] = None,
+    kappa: Annotated[str, typer.Option(help="A potential by name, e.g. l1, huber:0.3, lp:1.5.")] = "l1",
+    start: Annotated[str | None, typer.Option(help="x at t = 0, e.g. 2,-1; ones by default.")] = None,
+    alpha: Annotated[float, typer.Option(help="α > 0.")] = 1.0,
+    gamma: Annotated[float, typer.Option(help="γ ≥ 0.")] = 1.0,
+    epsilon: Annotated[float, typer.Option(help="ε ≥ 0, with εγ ≤ 1.")] = 0.5,
+    lam: Annotated[float, typer.Option(help="λ ≥ 0.")] = 1.5,
+    t_end: Annotated[float, typer.Option(help="How long to simulate.")] = 20.0,
+    method: Annotated[str, typer.Option(help="An integrator by name.")] = "auto",
+    figure: Annotated[Path, typer.Option(help="Where to draw your own system, without ending.")] = Path(
+        "lionode-verify"
+    ),
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a CPU by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Verify every claim, or with --objective those about your own system, which is then drawn too.
+
+    Exit code 0 if everything holds, 1 if something is violated, 2 for a wrong argument.
+    """
+    if objective is not None:
+        try:
+            f = objectives.from_expression(objective)
+            system = LionK(f, kappas.parse(kappa), alpha, gamma, epsilon, lam)
+            x0 = [1.0] * f.dim if start is None else [float(word) for word in start.split(",")]
+            own = verification.verify_system(system, x0, t_end, method=method)
+        except (TypeError, ValueError) as error:
+            raise typer.BadParameter(str(error)) from None
+        _own(own, figure, as_json)
+        raise typer.Exit(0 if own.holds else 1)
+    entries = verification.book()
+    errors = Console(stderr=True)
+    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=errors) as bar:
+        task = bar.add_task(f"{len(entries)} claims", total=len(entries))
+
+        def show(done: int, _: int) -> None:
+            bar.update(task, completed=done)
+
+        claims = sorted(
+            verification.verify(entries, workers, show), key=lambda claim: (claim.claim, claim.subject)
+        )
+    if as_json:
+        print(verification.to_json(claims))
+    else:
+        table = Table("claim", "of", "verdict", "", box=None)
+        for claim in claims:
+            table.add_row(claim.claim, claim.subject, _colored(claim.verdict), claim.detail)
+        console.print(table)
+    if any(claim.verdict is Verdict.VIOLATED for claim in claims):
+        raise typer.Exit(1)
+
+
+def _colored(verdict: Verdict) -> str:
+    color = {Verdict.HELD: "green", Verdict.VIOLATED: "red", Verdict.NOT_APPLICABLE: "dim"}[verdict]
+    return f"[{color}]{verdict}[/{color}]"
+
+
+def _own(own: verification.Own, place: Path, as_json: bool) -> None:
+    """Print what was found of one's own system, and draw it."""
+    if as_json:
+        proofs = json.loads(verification.to_json(list(own.proofs)))["claims"]
+        result = {"holds": own.holds, "proofs": proofs, "certificate": json.loads(own.certificate.to_json())}
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        for claim in own.proofs:
+            console.print(f"{claim.claim} ({claim.subject}): {_colored(claim.verdict)}, {claim.detail}")
+        console.print(f"{own.run.method}: {own.run.message}", highlight=False)
+        console.print(str(own.certificate), highlight=False, markup=False, soft_wrap=True)
+    with plots.context():
+        paths = plots.save(plots.verification(own.run, own.certificate), place.name, place.parent)
+    if not as_json:
+        console.print(f"drawn in {' and '.join(map(str, paths))}", highlight=False)
 
 
 @app.command("sweep")

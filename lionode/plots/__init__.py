@@ -8,6 +8,7 @@ from lionode.plots.draw import (
     optimum,
     phase1,
     trajectory,
+    verification,
 )
 from lionode.plots.style import COLORS, WIDTHS, context, figure, save
 
@@ -24,4 +25,5 @@ __all__ = [
     "phase1",
     "save",
     "trajectory",
+    "verification",
 ]

@@ -9,11 +9,20 @@ import numpy as np
 from lionode.lyapunov import Certificate
 from lionode.lyapunov import lyapunov as evaluate
 from lionode.objectives.base import Objective
-from lionode.plots.style import COLORS
+from lionode.plots.style import COLORS, canvas
 from lionode.system import LionK
 from lionode.trajectory import Trajectory
 
-__all__ = ["certificate", "constraint_set", "level_sets", "lyapunov", "optimum", "phase1", "trajectory"]
+__all__ = [
+    "certificate",
+    "constraint_set",
+    "level_sets",
+    "lyapunov",
+    "optimum",
+    "phase1",
+    "trajectory",
+    "verification",
+]
 
 FAR = 100.0
 """From this far away nearly every direction projects on a corner or a curved part of dom κ*."""
@@ -156,6 +165,40 @@ def phase1(ax: Any, run: Trajectory, *, color: str = COLORS["blue"], label: str 
     ax.semilogy(run.t, np.exp(-lam * run.t), "--", color="0.4", lw=0.9, zorder=1)
     ax.set_xlabel("$t$")
     return ax
+
+
+def verification(run: Trajectory, cert: Certificate) -> Any:
+    """A new figure of one run: its path (or x against time), H against time, and its certificate.
+
+    Parameters
+    ----------
+    run : Trajectory
+        From `lionode.simulate` or `lionode.iterate`.
+    cert : Certificate
+        Its certificate.
+
+    Returns
+    -------
+    Figure
+    """
+    fig = canvas(height=5.2)
+    above, below = fig.subfigures(2, 1)
+    left, right = above.subplots(1, 2)
+    if run.system.dim == 2:
+        if run.system.lam > 0:
+            constraint_set(left, run.system)
+        trajectory(left, run, label="trajectory")
+        left.margins(0.1)
+        level_sets(left, run.system.objective)
+        left.set(xlabel="$x_1$", ylabel="$x_2$")
+        left.legend(fontsize=6.5)
+    else:
+        left.plot(run.t, run.x)
+        left.set(xlabel="$t$", ylabel="$x$")
+    lyapunov(right, run)
+    right.set_ylabel("$H(x, m)$")
+    certificate(below, cert)
+    return fig
 
 
 def certificate(fig: Any, cert: Certificate) -> Any:

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from cycler import cycler
 from matplotlib import pyplot as plt
 
-__all__ = ["COLORS", "WIDTHS", "context", "figure", "save"]
+__all__ = ["COLORS", "WIDTHS", "canvas", "context", "figure", "save"]
 
 COLORS = {
     "blue": "#0072B2",
@@ -51,6 +51,11 @@ def context() -> AbstractContextManager[None]:
 def figure(rows: int = 1, columns: int = 1, *, width: int = 2, height: float = 2.6, **kwargs: Any) -> Any:
     """A figure of one or two page columns, ``height`` inches a row, and its axes."""
     return plt.subplots(rows, columns, figsize=(WIDTHS[width], height * rows), **kwargs)
+
+
+def canvas(*, width: int = 2, height: float = 2.6) -> Any:
+    """An empty figure of one or two page columns, ``height`` inches high."""
+    return plt.figure(figsize=(WIDTHS[width], height))
 
 
 def save(fig: Any, name: str, out: str | os.PathLike[str]) -> list[Path]:

@@ -1,0 +1,212 @@
+"""The whole book of claims, proved and measured: every identity, every κ, a grid of systems."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lionode import kappas, objectives
+from lionode.flow import simulate
+from lionode.kappas import Potential
+from lionode.lyapunov import Certificate, certify, prove
+from lionode.lyapunov.certificate import Verdict
+from lionode.system import LionK
+from lionode.trajectory import Trajectory
+from lionode.updates import iterate
+
+__all__ = ["Claim", "Own", "book", "claims_of", "to_json", "verify", "verify_system"]
+
+EPSILON_LAM = ((0.0, 0.8), (0.35, 0.8), (0.35, 1.7))
+"""The grid of systems: the optimum inside and outside, with and without look-ahead."""
+
+GAMMA, ALPHA = 1.3, 0.7
+END, STEP, RATE, UPDATES = 6.0, 0.7, 0.02, 300
+
+SMOOTHED = 1e-4
+"""The tolerance where κ is smoothed: its τ is √rtol, and the cost of the run goes like 1/τ at ε = 0."""
+
+Task = tuple[str, Potential | None, tuple[float, float] | None]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, the verdict on it, and in a few words what it rests on."""
+
+    subject: str
+    claim: str
+    verdict: Verdict
+    detail: str
+
+
+def book() -> list[Task]:
+    """What there is to verify: each entry becomes one `Claim` through `claims_of`."""
+    catalogue = [cls(**arguments) for cls in kappas.REGISTRY.values() for arguments in cls.examples]
+    return [
+        ("identities", None, None),
+        *(("potential", kappa, None) for kappa in catalogue),
+        *(
+            (what, kappa, numbers)
+            for what, kappa, numbers in itertools.product(("flow", "updates", "step"), catalogue, EPSILON_LAM)
+        ),
+    ]
+
+
+def claims_of(task: Task) -> Claim:
+    """Prove, or run and certify, one entry of the `book`."""
+    what, kappa, numbers = task
+    if kappa is None:
+        return _proved("every f and κ", "the flow, the updates and backward Euler lower H", None)
+    if numbers is None:
+        return _proved(repr(kappa), "Fenchel identity, κ*, and dH/dt with its own formulas", kappa)
+    epsilon, lam = numbers
+    # β₁ ≤ β₂ asks for ε ≥ η.
+    system = _system(kappa, max(epsilon, RATE) if what == "updates" else epsilon, lam)
+    start = np.linspace(1.4, -1.1, system.dim)
+    subject = f"{kappa!r}, ε = {system.epsilon:g}, λ = {lam:g}"
+    if what == "flow":
+        exact = kappa.smooth or kappa.kinks is not None
+        rtol = 1e-7 if exact else SMOOTHED
+        run = simulate(system, start, END, rtol=rtol, atol=rtol / 100)
+    elif what == "updates":
+        run = iterate(system, start, UPDATES, lr=RATE, decay="implicit")
+    else:
+        run = simulate(system, start, 20 * STEP, method="backward-euler", step=STEP)
+    name = {"flow": "flow", "updates": "updates, implicit decay", "step": "backward Euler, h = 0.7"}[what]
+    cert = certify(run)
+    if not run.success:
+        return Claim(subject, name, Verdict.VIOLATED, run.message)
+    return Claim(subject, name, Verdict.HELD if cert.holds else Verdict.VIOLATED, _summary(cert))
+
+
+def verify(
+    tasks: list[Task] | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Claim]:
+    """Verify the `book`, on all processors; claims come as they are settled.
+
+    Parameters
+    ----------
+    tasks : list, optional
+        Entries of the `book`; all of them by default.
+    workers : int, optional
+        Processes; 1 stays in this one.
+    progress : callable, optional
+        Called with the entries done and the entries in all.
+    """
+    entries = book() if tasks is None else tasks
+    count = os.cpu_count() or 1 if workers is None else workers
+    if count == 1:
+        for done, task in enumerate(entries, start=1):
+            yield claims_of(task)
+            if progress is not None:
+                progress(done, len(entries))
+        return
+    start = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    pool = ProcessPoolExecutor(
+        count, multiprocessing.get_context(start), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
+    try:
+        futures = [pool.submit(claims_of, task) for task in entries]
+        for done, future in enumerate(as_completed(futures), start=1):
+            yield future.result()
+            if progress is not None:
+                progress(done, len(entries))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Own:
+    """What was found of one's own system: its proofs, its run and the certificate of that."""
+
+    proofs: tuple[Claim, ...]
+    run: Trajectory
+    certificate: Certificate
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was violated and the run reached its end."""
+        proved = all(claim.verdict is not Verdict.VIOLATED for claim in self.proofs)
+        return proved and self.run.success and self.certificate.holds
+
+
+def verify_system(
+    system: LionK, x0: ArrayLike, t_end: float, m0: ArrayLike | None = None, method: str = "auto"
+) -> Own:
+    """Prove what can be proved of a system, simulate it from (x0, m0), and certify the run.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what `simulate` takes.
+    """
+    run = simulate(system, x0, t_end, m0, method)
+    proofs = [
+        _proved("every f and κ", "the flow, the updates and backward Euler lower H", None),
+        _proved(repr(system.kappa), "Fenchel identity, κ*, and dH/dt with its own formulas", system.kappa),
+    ]
+    claim = "dH/dt = −(λ+γ)/(1+ελ)·Δ₁ − (c/ε)·Δ₂ with these numbers"
+    if proofs[1].verdict is Verdict.HELD and system.objective.expression is not None:
+        held = prove(system).holds
+        verdict = Verdict.HELD if held else Verdict.VIOLATED
+        proofs.append(Claim(system.objective.name, claim, verdict, "reduces to 0" if held else "is not 0"))
+    else:
+        proofs.append(
+            Claim(system.objective.name, claim, Verdict.NOT_APPLICABLE, "f or κ has no formula for sympy")
+        )
+    return Own(tuple(proofs), run, certify(run))
+
+
+def to_json(claims: list[Claim]) -> str:
+    """The claims as JSON, with the verdict on all of them."""
+    holds = all(claim.verdict is not Verdict.VIOLATED for claim in claims)
+    return json.dumps(
+        {"holds": holds, "claims": [asdict(claim) for claim in claims]}, indent=2, ensure_ascii=False
+    )
+
+
+def _proved(subject: str, claim: str, kappa: Potential | None) -> Claim:
+    if kappa is not None and not _has_forms(kappa):
+        why = "κ has no formula for sympy; its numeric conjugate is certified with the runs"
+        return Claim(subject, claim, Verdict.NOT_APPLICABLE, why)
+    proof = prove(kappa)
+    failed = [step.name for step in proof.steps if not step.holds]
+    detail = f"{len(proof.steps)} steps reduce to 0" if proof.holds else f"fails: {'; '.join(failed)}"
+    return Claim(subject, claim, Verdict.HELD if proof.holds else Verdict.VIOLATED, detail)
+
+
+def _has_forms(kappa: Potential) -> bool:
+    import sympy as sp
+
+    symbols = sp.symbols(f"z1:{(kappa.dim or 2) + 1}", real=True)
+    return kappa.symbolic(symbols) is not None and kappa.symbolic_conjugate(symbols) is not None
+
+
+def _system(kappa: Potential, epsilon: float, lam: float) -> LionK:
+    d = kappa.dim or 3
+    spread = np.linspace(0.8, 2.5, d)
+    matrix = np.diag(spread) + 0.3 * np.ones((d, d))
+    f = objectives.quadratic(matrix, matrix @ np.linspace(0.9, -0.4, d))
+    return LionK(f, kappa, alpha=ALPHA, gamma=GAMMA, epsilon=epsilon, lam=lam)
+
+
+def _summary(cert: Certificate) -> str:
+    failed = [check.claim for check in cert.checks if check.verdict is Verdict.VIOLATED]
+    if failed:
+        return f"violated: {'; '.join(failed)}"
+    rise = (
+        f"H rises by {cert.max_increase:.0e} at most" if math.isfinite(cert.max_increase) else "not in dom κ*"
+    )
+    balance = "" if math.isnan(cert.balance_residual) else f", balance {cert.balance_residual:.0e}"
+    return rise + balance
