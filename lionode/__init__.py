@@ -10,6 +10,7 @@ from lionode.flow import simulate
 from lionode.lyapunov import Certificate, Dissipation, Proof, certify, dissipation, lyapunov, prove
 from lionode.objectives.base import Objective
 from lionode.optimum import CompositeOptimum, composite_optimum, kkt_residual, optimality_gap
+from lionode.phase import Equilibrium, equilibrium, switching_lines
 from lionode.system import LionK, Optimizer
 from lionode.trajectory import Event, Status, Trajectory
 from lionode.trajectory import open_run as open
@@ -20,6 +21,7 @@ __all__ = [
     "CompositeOptimum",
     "Dissipation",
     "Ensemble",
+    "Equilibrium",
     "Event",
     "LionK",
     "Objective",
@@ -33,6 +35,7 @@ __all__ = [
     "composite_optimum",
     "dissipation",
     "ensemble",
+    "equilibrium",
     "iterate",
     "kappas",
     "kkt_residual",
@@ -46,4 +49,5 @@ __all__ = [
     "step",
     "sweep",
     "sweep_status",
+    "switching_lines",
 ]

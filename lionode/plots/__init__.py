@@ -10,6 +10,7 @@ from lionode.plots.draw import (
     trajectory,
     verification,
 )
+from lionode.plots.portrait import phase_plane, portrait, portraits
 from lionode.plots.style import COLORS, WIDTHS, context, figure, save
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
     "lyapunov",
     "optimum",
     "phase1",
+    "phase_plane",
+    "portrait",
+    "portraits",
     "save",
     "trajectory",
     "verification",
