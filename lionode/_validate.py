@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["array", "choice", "count", "describe", "nonnegative", "positive", "real", "vector"]
+__all__ = ["array", "choice", "count", "describe", "nonnegative", "positive", "real", "times", "vector"]
 
 Array = NDArray[np.float64]
 
@@ -86,6 +86,14 @@ def vector(name: str, value: ArrayLike, *, dim: int | None = None) -> Array:
         need = "one axis" if dim is None else f"shape ({dim},)"
         raise ValueError(f"{name} must have {need}, got shape {result.shape}")
     return result.copy()
+
+
+def times(name: str, value: ArrayLike, end: float) -> Array:
+    """Return `value` as increasing times within [0, end]."""
+    result = vector(name, value)
+    if result.size == 0 or (np.diff(result) <= 0).any() or result[0] < 0 or result[-1] > end:
+        raise ValueError(f"{name} must be increasing times within [0, {end:g}], got {describe(value)}")
+    return result
 
 
 def describe(value: Any) -> str:

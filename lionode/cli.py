@@ -55,6 +55,8 @@ app = typer.Typer(
 
     lionode verify --objective "x1**4 + (x2-1)**2" --kappa huber:0.3 --lam 1.5 --start 2,-1
 
+    lionode portrait --objective "(x1-0.8)**2" --kappa l1 --kappa huber:0.3 --lam 0.7,1.8
+
     lionode sweep study.toml         a grid of runs, resumable; --help shows a study file
 
     lionode info                     versions, the potentials, what is installed
@@ -179,6 +181,45 @@ def _own(own: verification.Own, place: Path, as_json: bool) -> None:
         paths = plots.save(plots.verification(own.run, own.certificate), place.name, place.parent)
     if not as_json:
         console.print(f"drawn in {' and '.join(map(str, paths))}", highlight=False)
+
+
+@app.command("portrait")
+def portrait_command(
+    objective: Annotated[str, typer.Option(help='f of one or two variables, e.g. "(x1-0.8)**2".')],
+    kappa: Annotated[
+        list[str] | None, typer.Option(help="A potential, e.g. huber:0.3; may be repeated.")
+    ] = None,
+    lam: Annotated[str, typer.Option(help="λ, or several: 0.6,1.5.")] = "0.7",
+    alpha: Annotated[float, typer.Option(help="α > 0.")] = 1.0,
+    gamma: Annotated[float, typer.Option(help="γ > 0.")] = 1.0,
+    epsilon: Annotated[float, typer.Option(help="ε ≥ 0, with εγ ≤ 1.")] = 0.5,
+    starts: Annotated[int, typer.Option(min=1, help="Trajectories in a panel, from a ring.")] = 8,
+    t_end: Annotated[float, typer.Option(help="How long they are followed.")] = 20.0,
+    limits: Annotated[float, typer.Option(help="Half the width of each panel.")] = 2.0,
+    out: Annotated[Path, typer.Option(help="Where to draw, without ending.")] = Path("lionode-portrait"),
+) -> None:
+    """Draw phase portraits, a panel for each κ and λ.
+
+    For one variable the (x, m) plane with nullclines, switching lines and sliding segments; for two the plane
+    of x with level sets, the constraint set and the composite optima.
+    """
+    try:
+        f = objectives.from_expression(objective)
+        potentials = [kappas.parse(text) for text in kappa or ["l1"]]
+        values = [float(word) for word in lam.split(",")]
+        systems = [LionK(f, k, alpha, gamma, epsilon, value) for k in potentials for value in values]
+        if f.dim > 2:
+            raise ValueError(f"a portrait needs 1 or 2 variables, {objective} has {f.dim}")
+        angle = 2 * np.pi * (np.arange(starts) + 0.5) / starts
+        ring = 0.9 * limits * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        span = (-limits, limits)
+        with plots.context():
+            paths = plots.save(
+                plots.portraits(systems, ring, t_end=t_end, x=span, y=span), out.name, out.parent
+            )
+    except (TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    console.print(f"drawn in {' and '.join(map(str, paths))}", highlight=False)
 
 
 @app.command("sweep")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import lionode as ln
 from lionode import plots
+from lionode.cli import app
 
 F = ln.objectives.from_expression("(x1 - 0.8)**2")
 LION = ln.LionK(F, ln.kappas.L1(), alpha=0.9, gamma=1.2, epsilon=0.5, lam=0.7)
@@ -72,6 +74,22 @@ def test_small_multiples() -> None:
     with plots.context():
         (ax,) = plots.portraits([plane], starts, t_end=2.0).axes
     assert len(ax.patches) > 0
+
+
+def command(*words: str, folder) -> object:
+    return CliRunner().invoke(app, ["portrait", "--out", str(folder / "p"), "--t-end", "3", *words])
+
+
+def test_command_line(tmp_path) -> None:
+    words = ["--objective", "(x1-0.8)**2", "--kappa", "l1", "--kappa", "huber:0.3", "--lam", "0.7,1.8"]
+    result = command(*words, folder=tmp_path)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    for bad, match in ((["--kappa", "l3"], "kappa must be"), (["--lam", "x"], "could not convert")):
+        wrong = command("--objective", "x1**2", *bad, folder=tmp_path)
+        assert wrong.exit_code == 2
+        assert match in " ".join(wrong.output.split())
+    assert command("--objective", "x1*x2*x3", folder=tmp_path).exit_code == 2
 
 
 SLOPE = ln.LionK(ln.objectives.linear([1.0]), ln.kappas.Quadratic(), lam=0.0)

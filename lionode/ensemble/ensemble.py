@@ -164,7 +164,7 @@ def ensemble(
         raise ValueError(f"m0s must have the shape of x0s, {x0s.shape}, got {m0s.shape}")
     _validate.choice("method", method, ("auto", "lanes", *METHODS))
     t_end = _validate.positive("t_end", t_end)
-    times = np.zeros(0) if t_eval is None else _grid(t_eval, t_end)
+    times = np.zeros(0) if t_eval is None else _validate.times("t_eval", t_eval, t_end)
     job = _Job(
         x0s, m0s, times, t_end, _validate.positive("rtol", rtol), _validate.positive("atol", atol),
         _validate.count("max_steps", max_steps),
@@ -198,15 +198,6 @@ def _systems(system: LionK | Sequence[LionK], count: int, dim: int) -> tuple[Lio
             f"system must be one LionK or one for each of the {count} starts, got {len(systems)}"
         )
     return systems
-
-
-def _grid(t_eval: ArrayLike, t_end: float) -> Array:
-    times = _validate.vector("t_eval", t_eval)
-    if times.size == 0 or (np.diff(times) <= 0).any() or times[0] < 0 or times[-1] > t_end:
-        raise ValueError(
-            f"t_eval must be increasing times within [0, {t_end:g}], got {_validate.describe(t_eval)}"
-        )
-    return times
 
 
 def _compiled(system: LionK, method: str) -> Callable[..., None] | None:

@@ -113,7 +113,7 @@ def simulate(
     x0 = _validate.vector("x0", x0, dim=d)
     m0 = np.zeros(d) if m0 is None else _validate.vector("m0", m0, dim=d)
     t_end = _validate.positive("t_end", t_end)
-    times = None if t_eval is None else _times(t_eval, t_end)
+    times = None if t_eval is None else _validate.times("t_eval", t_eval, t_end)
     chosen = _choose(method, system, step)
     unknown = set(options) - METHODS[chosen].options
     if unknown:
@@ -149,15 +149,6 @@ def _choose(method: str, system: LionK, step: float | None) -> str:
         f"method {method!r} needs {METHODS[method].needs if method in METHODS else 'another κ'}, "
         f"kappa is {system.kappa}; use {', '.join(map(repr, right))}"
     )
-
-
-def _times(t_eval: ArrayLike, t_end: float) -> Array:
-    times = _validate.vector("t_eval", t_eval)
-    if times.size == 0 or (np.diff(times) <= 0).any() or times[0] < 0 or times[-1] > t_end:
-        raise ValueError(
-            f"t_eval must be increasing times within [0, {t_end:g}], got {_validate.describe(t_eval)}"
-        )
-    return times
 
 
 def _assemble(

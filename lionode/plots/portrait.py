@@ -21,6 +21,9 @@ __all__ = ["phase_plane", "portrait", "portraits"]
 
 GRID = 161
 
+SAME = 1e-6
+"""Two optima nearer than this are one: each is known to about 1e-10."""
+
 
 def phase_plane(
     ax: Any,
@@ -92,7 +95,7 @@ def _axis(name: str, limits: ArrayLike) -> Array:
 
 
 def portrait(ax: Any, system: LionK, starts: ArrayLike, *, t_end: float = 20.0) -> Any:
-    """The plane of two parameters: level sets of f, the constraint set, trajectories, the composite optimum.
+    """The plane of two parameters: level sets of f, the constraint set, trajectories, the optima they end at.
 
     Parameters
     ----------
@@ -108,11 +111,15 @@ def portrait(ax: Any, system: LionK, starts: ArrayLike, *, t_end: float = 20.0) 
     level_sets(ax, system.objective)
     if system.lam > 0:
         constraint_set(ax, system, label=None)
+    found: list[Array] = []
     for start in np.atleast_2d(_validate.array("starts", starts, last=2)):
-        trajectory(ax, simulate(system, start, t_end), arrows=1)
-    best = composite_optimum(system)
-    if best.success:
-        optimum(ax, best.x, label=None)
+        flow = simulate(system, start, t_end)
+        trajectory(ax, flow, arrows=1)
+        # For non-convex f there are several: each is looked for where a trajectory ends.
+        best = composite_optimum(system, flow.x[-1])
+        if best.success and not any(np.allclose(best.x, other, atol=SAME) for other in found):
+            found.append(best.x)
+            optimum(ax, best.x, label=None)
     ax.set(xlabel="$x_1$", ylabel="$x_2$")
     return ax
 
@@ -144,7 +151,7 @@ def portraits(
     """
     if not systems:
         raise ValueError("systems must hold at least one LionK")
-    across = min(3, len(systems))
+    across = 2 if len(systems) == 4 else min(3, len(systems))
     fig, axes = figure(-(-len(systems) // across), across, height=2.4, squeeze=False)
     for ax, system in zip(axes.flat, systems, strict=False):
         ax.set(xlim=x, ylim=y)
