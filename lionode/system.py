@@ -85,6 +85,11 @@ class LionK:
                 f"kappa {self.kappa} acts on {self.kappa.dim} components, "
                 f"the objective has {self.objective.dim}"
             )
+        if self.objective.dim < self.kappa.least_dim:
+            raise ValueError(
+                f"kappa {self.kappa} acts on at least {self.kappa.least_dim} components, "
+                f"the objective has {self.objective.dim}"
+            )
 
     @classmethod
     def from_optimizer(

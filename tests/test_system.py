@@ -37,6 +37,7 @@ def test_dictionary_by_hand() -> None:
 
 
 BAD = [
+    ({"kappa": ln.kappas.Scaled(ln.kappas.TopK(7), 2.0)}, "acts on at least 7 components"),
     ({"epsilon": 1.0, "gamma": 1.2}, r"epsilon\*gamma must be ≤ 1"),
     ({"lam": -0.1}, "lam must be ≥ 0"),
     ({"alpha": 0.0}, "alpha must be > 0"),

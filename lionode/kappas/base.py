@@ -47,6 +47,8 @@ class Potential(ABC):
     ----------
     dim : int or None
         The dimension κ needs, None when any will do.
+    least_dim : int
+        The smallest dimension it acts on.
     smoothness : {0, 1, 2}
         0: ∂κ is set-valued somewhere (or ∇κ is not locally Lipschitz); 1: ∇κ is locally Lipschitz but has
         kinks; 2: κ is twice continuously differentiable.
@@ -61,6 +63,7 @@ class Potential(ABC):
     examples: ClassVar[tuple[dict[str, Any], ...]] = ()
 
     dim: int | None = None
+    least_dim: int = 1
     smoothness: int = 0
     kinks: tuple[float, ...] | None = None
     slopes: tuple[float, ...] | None = None

@@ -92,7 +92,7 @@ class Scaled(_Operation, register=False):
 
     def __init__(self, kappa: Potential, weight: float) -> None:
         self.kappa, self.number = kappa, _validate.positive("weight", weight)
-        self.dim, self.smoothness = kappa.dim, kappa.smoothness
+        self.dim, self.least_dim, self.smoothness = kappa.dim, kappa.least_dim, kappa.smoothness
 
     @property
     def weight(self) -> float:
@@ -156,7 +156,7 @@ class MoreauEnvelope(_Operation, register=False):
 
     def __init__(self, kappa: Potential, tau: float) -> None:
         self.kappa, self.number = kappa, _validate.positive("tau", tau)
-        self.dim, self.smoothness = kappa.dim, max(1, kappa.smoothness)
+        self.dim, self.least_dim, self.smoothness = kappa.dim, kappa.least_dim, max(1, kappa.smoothness)
 
     @property
     def tau(self) -> float:

@@ -198,7 +198,7 @@ class TopK(SupportFunction):
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({"k": 2}, {"k": 3})
 
     def __init__(self, k: int) -> None:
-        self.k = _validate.count("k", k)
+        self.k = self.least_dim = _validate.count("k", k)
 
     @property
     def parameters(self) -> dict[str, Any]:
