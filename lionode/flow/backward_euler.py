@@ -123,7 +123,7 @@ class _Equation:
         q = kappa._prox(p, tau)
         u = (p - q) / tau
         x = (self.x + self.h * u) / self.shrink
-        g = f.gradient(x)
+        g = np.array(f.gradient(x))  # the user's own array may be read-only, and points are updated by rows
         self.work.nfev += len(x)
         residual = q + self.beta * g - self.a * self.m
         loss = self.beta * self.shrink / self.h * f.value(x)

@@ -66,6 +66,8 @@ def integrate(
     theta = Dense.points(SOLVERS[name])
     exact_jacobian = name in IMPLICIT and system.objective.has_hessian
     settings = {"jac": rhs.jacobian} if exact_jacobian else {}
+    # x lives in a set of size 1/λ: what has to be right to atol is λx as well as x.
+    atol = np.repeat([options.atol / max(1.0, system.lam), options.atol], system.dim)
     status, message = Status.FINISHED, f"{name} reached t = {t_end:g}"
     if name in IMPLICIT and not exact_jacobian:
         message += "; f has no Hessian, so the solver's own differences served as Jacobian"
@@ -77,7 +79,7 @@ def integrate(
                 raise NonFiniteError(rhs.trouble)
             last = y0
             solver = getattr(scipy_integrate, name)(
-                rhs, 0.0, y0, t_end, rtol=options.rtol, atol=options.atol, **settings
+                rhs, 0.0, y0, t_end, rtol=options.rtol, atol=atol, **settings
             )
             while solver.status == "running":
                 trouble = solver.step()
