@@ -241,3 +241,21 @@ def test_times_outside_the_run_are_refused() -> None:
     for t in (-0.1, 1.1, np.nan):
         with pytest.raises(ValueError, match="within the run"):
             flow(t)
+
+
+@pytest.mark.parametrize(
+    ("kappa", "method", "passed"),
+    [
+        (ln.kappas.PseudoHuber(0.3), "LSODA", []),
+        (ln.kappas.SoftThreshold(0.3), "event", ["LSODA"]),
+        (ln.kappas.LInf(), "moreau", ["LSODA", "event"]),
+    ],
+)
+def test_auto_says_what_it_took_and_why(kappa, method, passed):
+    run = ln.simulate(ln.LionK(ln.objectives.quadratic(np.diag([2.0, 0.7])), kappa), [1.2, -2.0], 0.5)
+    assert run.method == method
+    assert f"auto: {method}" in run.message
+    for name in passed:
+        assert f"{name} needs" in run.message
+    named = ln.simulate(run.system, [1.2, -2.0], 0.5, method=method)
+    assert "auto" not in named.message

@@ -127,6 +127,8 @@ def simulate(
     )
     budget = Budget(_validate.count("max_steps", max_steps), max_seconds, progress)
     solution = METHODS[chosen].integrate(system, x0, m0, t_end, settings, budget)
+    if method == "auto":
+        solution.message += f" ({_reason(chosen)})"
     numbers = {"t_end": t_end, "rtol": settings.rtol, "atol": settings.atol, "step": settings.step, **options}
     return _assemble(system, x0, m0, times, solution, numbers)
 
@@ -149,6 +151,12 @@ def _choose(method: str, system: LionK, step: float | None) -> str:
         f"method {method!r} needs {METHODS[method].needs if method in METHODS else 'another κ'}, "
         f"kappa is {system.kappa}; use {', '.join(map(repr, right))}"
     )
+
+
+def _reason(chosen: str) -> str:
+    """Why `auto` took this method: what it needs was there, what earlier ones need was not."""
+    passed = [f"{name} needs {METHODS[name].needs}" for name in AUTO[: AUTO.index(chosen)]]
+    return "; ".join([f"auto: {chosen}, for {METHODS[chosen].needs}", *passed])
 
 
 def _assemble(
