@@ -11,6 +11,7 @@ from lionode.lyapunov import Certificate, Dissipation, Proof, certify, dissipati
 from lionode.objectives.base import Objective
 from lionode.optimum import CompositeOptimum, composite_optimum, kkt_residual, optimality_gap
 from lionode.phase import Equilibrium, equilibrium, switching_lines
+from lionode.rates import LocalRate, RateScan, local_rate, scan_rates, tail_rate
 from lionode.system import LionK, Optimizer
 from lionode.trajectory import Event, Status, Trajectory
 from lionode.trajectory import open_run as open
@@ -24,9 +25,11 @@ __all__ = [
     "Equilibrium",
     "Event",
     "LionK",
+    "LocalRate",
     "Objective",
     "Optimizer",
     "Proof",
+    "RateScan",
     "Status",
     "Study",
     "SweepStatus",
@@ -39,15 +42,18 @@ __all__ = [
     "iterate",
     "kappas",
     "kkt_residual",
+    "local_rate",
     "lyapunov",
     "objectives",
     "open",
     "optimality_gap",
     "presets",
     "prove",
+    "scan_rates",
     "simulate",
     "step",
     "sweep",
     "sweep_status",
     "switching_lines",
+    "tail_rate",
 ]

@@ -10,15 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from lionode import _validate
 from lionode._validate import Array
 from lionode.optimum import composite_optimum
+from lionode.rates import local_rate
 from lionode.system import LionK
 
 __all__ = ["Equilibrium", "SwitchingLine", "equilibrium", "switching_lines"]
 
 CENTRE = 1e-9
 """Relative to the largest eigenvalue, a real part below this is none."""
-
-AT_KINK = 1e-9
-"""The optimum is known to 1e-10: a component of m nearer to a kink than this may be at it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Equilibrium:
     """A stationary point of the flow, its eigenvalues and what they make of it.
 
     ``kind`` is "stable node", "stable focus", "saddle", "unstable", "centre" or "degenerate"; "at a kink of
-    κ" where the flow has no linearisation there.
+    κ" where components slide, with the eigenvalues on the sliding subspace, or none where κ is not separable.
     """
 
     x: Array
@@ -99,23 +97,17 @@ def equilibrium(system: LionK, near: ArrayLike | None = None) -> Equilibrium:
     Raises
     ------
     ValueError
-        If no stationary point was found.
+        If no stationary point was found, or the flow has no linearisation there (`local_rate`).
     """
-    best = composite_optimum(system, near)
-    if not best.success:
-        raise ValueError(f"no equilibrium was found: {best.message}")
-    if system.gamma == 0:
-        raise ValueError("gamma must be > 0 for an equilibrium of (x, m): at γ = 0 m has none of its own")
-    m = -system.alpha / system.gamma * system.objective.gradient(best.x)
-    kinks = system.kappa.kinks
-    if kinks is not None and (np.abs(m[:, None] - np.asarray(kinks)) > AT_KINK).all():
-        # Between its kinks κ is linear: x only decays, and m follows.
-        values = np.repeat([-system.lam, -system.gamma], system.dim).astype(np.complex128)
-        return Equilibrium(best.x, m, _kind(values), values)
-    if not system.kappa.smooth:
+    if not system.kappa.smooth and system.kappa.kinks is None:
+        best = composite_optimum(system, near)
+        if not best.success or system.gamma == 0:
+            raise ValueError(f"no equilibrium of (x, m) was found: {best.message}; gamma = {system.gamma:g}")
+        m = -system.alpha / system.gamma * system.objective.gradient(best.x)
         return Equilibrium(best.x, m, "at a kink of κ", np.zeros(0, np.complex128))
-    values = np.linalg.eigvals(system.jacobian(best.x, m)).astype(np.complex128)
-    return Equilibrium(best.x, m, _kind(values), values)
+    local = local_rate(system, near)
+    kind = "at a kink of κ" if local.sliding else _kind(local.eigenvalues)
+    return Equilibrium(local.x, local.m, kind, local.eigenvalues)
 
 
 def _kind(values: NDArray[np.complex128]) -> str:
