@@ -34,16 +34,14 @@ def run(out: Path, full: bool = False) -> list[Row]:
         seen = distance > 30 * TOL
         left.semilogy(t[seen], distance[seen], color=plots.COLORS[color], label=label)
         mark = np.flatnonzero(distance > 1e-4)[-1]
-        left.semilogy(
-            t, 3 * distance[mark] * np.exp(-local.rate * (t - t[mark])), ":", color=plots.COLORS[color]
-        )
+        predicted = 3 * distance[mark] * np.exp(-local.rate * (t - t[mark]))
+        left.semilogy(t, predicted, ":", color=plots.COLORS[color])
     left.plot([], [], ":", color="0.4", label="predicted slope")
-    left.set(xlabel="$t$", ylabel=r"$\|(x,m)-(\hat x,\hat m)\|$", ylim=(1e-9, 1e2), xlim=(0, 40))
+    left.set(xlabel="$t$", ylabel=r"$\|(x,m)-(\hat x,\hat m)\|$", ylim=(1e-9, 1e2), xlim=(0, 30))
     left.legend(fontsize=6, loc="upper right")
 
-    scan = ln.scan_rates(ln.LionK(f, ln.kappas.Quadratic(), 0.7, 1.3, 0.4, 0.3), GAMMAS, EPSILONS)
-    best = ln.local_rate(scan.best)
-    heavy_ball = np.nanmax(scan.rates[:, 0])
+    usual = ln.LionK(f, ln.kappas.Quadratic(), 0.7, 1.3, 0.4, 0.3)
+    scan = ln.scan_rates(usual, GAMMAS, EPSILONS)
     image = right.pcolormesh(EPSILONS, GAMMAS, scan.rates, cmap="cividis", shading="nearest", rasterized=True)
     fig.colorbar(image, ax=right, label="rate")
     epsilons = np.linspace(1 / GAMMAS[-1], EPSILONS[-1], 200)
@@ -52,13 +50,20 @@ def run(out: Path, full: bool = False) -> list[Row]:
     right.plot(scan.best.epsilon, scan.best.gamma, "*", ms=10, color=plots.COLORS["red"], mec="white")
     right.set(xlabel=r"$\varepsilon$", ylabel=r"$\gamma$", title=r"Quadratic $\kappa$, $\alpha/\gamma$ fixed")
     plots.save(fig, "rates", out)
+    worst = float(np.max(np.abs(np.array(ratios) - 1)))
     return [
         Row("rates", "the tail of a run has the slope of the spectrum at the optimum",
-            f"worst |measured/predicted − 1| of {len(CASES)}", float(np.max(np.abs(np.array(ratios) - 1))), high=0.05),
-        Row("rates", "look-ahead makes the end faster",
-            f"rate at the best ({scan.best.gamma:.2g}, {scan.best.epsilon:.2g}) over the best with ε = 0",
-            best.rate / heavy_ball, low=1.0),
+            f"worst |measured/predicted − 1| of {len(CASES)}", worst, high=0.05),
+        Row("rates", "what the scan finds is faster when run",
+            f"tail rate at (γ, ε) = ({scan.best.gamma:.2g}, {scan.best.epsilon:.2g}) over that at (1.3, 0.4)",
+            _measured(scan.best) / _measured(usual), low=1.0),
     ]  # fmt: skip
+
+
+def _measured(system: ln.LionK) -> float:
+    local = ln.local_rate(system)
+    flow = ln.simulate(system, START, 60.0, m0=MOMENTUM, rtol=TOL, atol=TOL)
+    return ln.tail_rate(flow, local.x, local.m)
 
 
 if __name__ == "__main__":
