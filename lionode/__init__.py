@@ -7,7 +7,16 @@ stepped (`iterate`), solved (`composite_optimum`) and certified (`lyapunov`, `ce
 from lionode import kappas, objectives, presets
 from lionode.ensemble import Ensemble, Study, SweepStatus, ensemble, sweep, sweep_status
 from lionode.flow import simulate
-from lionode.lyapunov import Certificate, Dissipation, Proof, certify, dissipation, lyapunov, prove
+from lionode.lyapunov import (
+    Certificate,
+    Dissipation,
+    Proof,
+    certify,
+    dissipation,
+    lyapunov,
+    monotone_lr,
+    prove,
+)
 from lionode.objectives.base import Objective
 from lionode.optimum import CompositeOptimum, composite_optimum, kkt_residual, optimality_gap
 from lionode.phase import Equilibrium, equilibrium, switching_lines
@@ -44,6 +53,7 @@ __all__ = [
     "kkt_residual",
     "local_rate",
     "lyapunov",
+    "monotone_lr",
     "objectives",
     "open",
     "optimality_gap",

@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["array", "choice", "count", "describe", "nonnegative", "positive", "real", "times", "vector"]
+__all__ = [
+    "array",
+    "betas",
+    "choice",
+    "count",
+    "describe",
+    "nonnegative",
+    "positive",
+    "real",
+    "times",
+    "vector",
+]
 
 Array = NDArray[np.float64]
 
@@ -53,6 +64,14 @@ def count(name: str, value: Any, *, minimum: int = 1) -> int:
     if value < minimum:
         raise ValueError(f"{name} must be an integer ≥ {minimum}, got {int(value)}")
     return int(value)
+
+
+def betas(beta1: Any, beta2: Any) -> tuple[float, float]:
+    """Return both as floats with 0 ≤ β₁ ≤ β₂ < 1."""
+    first, second = real("beta1", beta1), real("beta2", beta2)
+    if not 0 <= first <= second < 1:
+        raise ValueError(f"beta1 and beta2 must satisfy 0 ≤ beta1 ≤ beta2 < 1, got {first:g} and {second:g}")
+    return first, second
 
 
 def choice(name: str, value: Any, allowed: Collection[str]) -> str:

@@ -123,6 +123,10 @@ def verify_command(
         "lionode-verify"
     ),
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a CPU by default.")] = None,
+    worst_case: Annotated[
+        bool,
+        typer.Option("--worst-case", help="Instead what holds for whole classes of f and κ, by programmes."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Verify every claim, or with --objective those about your own system, which is then drawn too.
@@ -139,17 +143,19 @@ def verify_command(
             raise typer.BadParameter(str(error)) from None
         _own(own, figure, as_json)
         raise typer.Exit(0 if own.holds else 1)
-    entries = verification.book()
     errors = Console(stderr=True)
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=errors) as bar:
-        task = bar.add_task(f"{len(entries)} claims", total=len(entries))
+        task = bar.add_task("claims", total=None)
 
-        def show(done: int, _: int) -> None:
-            bar.update(task, completed=done)
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
 
-        claims = sorted(
-            verification.verify(entries, workers, show), key=lambda claim: (claim.claim, claim.subject)
-        )
+        if worst_case:
+            claims = list(verification.worst_cases(show))
+        else:
+            claims = sorted(
+                verification.verify(None, workers, show), key=lambda claim: (claim.claim, claim.subject)
+            )
     if as_json:
         print(verification.to_json(claims))
     else:

@@ -15,16 +15,16 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lionode import kappas, objectives
+from lionode import kappas, objectives, worst_case
 from lionode.flow import simulate
 from lionode.kappas import Potential
-from lionode.lyapunov import Certificate, certify, prove
+from lionode.lyapunov import Certificate, certify, monotone_lr, prove
 from lionode.lyapunov.certificate import Verdict
 from lionode.system import LionK
 from lionode.trajectory import Trajectory
 from lionode.updates import iterate
 
-__all__ = ["Claim", "Own", "book", "claims_of", "to_json", "verify", "verify_system"]
+__all__ = ["Claim", "Own", "book", "claims_of", "to_json", "verify", "verify_system", "worst_cases"]
 
 EPSILON_LAM = ((0.0, 0.8), (0.35, 0.8), (0.35, 1.7))
 """The grid of systems: the optimum inside and outside, with and without look-ahead."""
@@ -124,6 +124,98 @@ def verify(
                 progress(done, len(entries))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def worst_cases(progress: Callable[[int, int], None] | None = None) -> Iterator[Claim]:
+    """Settle by semidefinite programmes what holds for whole classes of f and κ, and refuse what does not.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with the claims done and the claims in all.
+
+    Raises
+    ------
+    ImportError
+        If PEPit or Clarabel is missing.
+    """
+    settled = (
+        _steps_in_the_worst_case,
+        _wrong_c_refused,
+        _updates_in_the_worst_case,
+        _bound_attained,
+        _frontier,
+    )
+    for done, settle in enumerate(settled, start=1):
+        yield settle()
+        if progress is not None:
+            progress(done, len(settled))
+
+
+STEPS = (0.1, 1.0, 3.0)
+BETAS_LAM = ((0.1, 0.9, 0.99, 0.5), (1.0, 0.5, 0.9, 1.5), (3.0, 0.0, 0.5, 0.5), (0.5, 0.8, 0.8, 0.5))
+"""η, β₁, β₂, λ."""
+FRONTIER = ((0.0, 0.5, 0.5), (0.2, 0.5, 0.5), (0.5, 0.9, 0.1), (0.9, 0.99, 0.0), (0.9, 0.99, 0.05))
+"""β₁, β₂, λ."""
+
+
+def _steps_in_the_worst_case() -> Claim:
+    grid = itertools.product(STEPS, (0.0, 0.5), (0.3, 1.5))
+    rises = [worst_case.step_rise(h, epsilon=epsilon, lam=lam) for h, epsilon, lam in grid]
+    return _never("every convex f and κ", "no step of backward Euler raises H", rises)
+
+
+def _wrong_c_refused() -> Claim:
+    rise = worst_case.step_rise(0.1, lam=0.7, c_factor=1.2)
+    verdict = Verdict.HELD if rise.can else Verdict.VIOLATED
+    detail = f"it rises by {rise.attained:.3f}, gap {rise.gap:.0e}"
+    return Claim("backward Euler, ε = 0", "H with 1.2·c in place of c is refused", verdict, detail)
+
+
+def _updates_in_the_worst_case() -> Claim:
+    rises = [
+        worst_case.update_rise(*numbers, loss=loss, against="bound")
+        for numbers in BETAS_LAM for loss in worst_case.LOSSES
+    ]  # fmt: skip
+    return _never(
+        "every L-smooth f and convex κ", "H of an implicit update stays below the theorem's bound", rises
+    )
+
+
+def _bound_attained() -> Claim:
+    shares = [worst_case.tightness(*numbers) for numbers in BETAS_LAM]
+    # A share is found from below to the accuracy of its bisection.
+    verdict = Verdict.HELD if min(shares) >= 1 - 2 * worst_case.LR_TOL else Verdict.VIOLATED
+    return Claim(
+        "every convex L-smooth f and convex κ", "the (L/2)η²‖V‖² of that bound is attained", verdict,
+        f"{100 * min(shares):.1f} % of it at least",
+    )  # fmt: skip
+
+
+def _frontier() -> Claim:
+    found = []
+    for beta1, beta2, lam in FRONTIER:
+        lr = monotone_lr(beta1, beta2, lam)
+        below, above = (
+            worst_case.update_rise(share * lr, beta1, beta2, lam, decay="explicit", kappa_smoothness=1.0)
+            for share in (0.99, 1.01)
+        )
+        found.append((below, above))
+    holds = all(below.never and above.can for below, above in found)
+    rise = min(above.attained for _, above in found)
+    return Claim(
+        "every convex 1-smooth f and κ", "explicit updates never raise H just if η ≤ monotone_lr",
+        Verdict.HELD if holds else Verdict.VIOLATED,
+        f"{len(found)} points: none at 0.99 of it, at 1.01 a rise of {rise:.0e} or more",
+    )  # fmt: skip
+
+
+def _never(subject: str, claim: str, rises: list[worst_case.Rise]) -> Claim:
+    verdict = Verdict.HELD if all(rise.never for rise in rises) else Verdict.VIOLATED
+    gap, violation = max(rise.gap for rise in rises), max(rise.violation for rise in rises)
+    largest = max(rise.bound for rise in rises)
+    detail = f"{len(rises)} programmes: ≤ {largest:.0e}, gap {gap:.0e}, violation {violation:.0e}"
+    return Claim(subject, claim, verdict, detail)
 
 
 @dataclass(frozen=True)

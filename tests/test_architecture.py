@@ -12,8 +12,8 @@ import lionode
 ROOT = Path(lionode.__file__).parent
 LAYERS = (
     "_validate", "storage", "_expression", "kappas", "objectives", "system", "presets", "optimum",
-    "trajectory", "lyapunov", "flow", "updates", "ensemble", "rates", "phase", "plots", "verify",
-    "reproduce", "cli",
+    "trajectory", "lyapunov", "flow", "updates", "ensemble", "rates", "phase", "plots",
+    "worst_case", "verify", "reproduce", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name != "__init__.py")
 

@@ -178,6 +178,18 @@ def test_gradient_and_hessian(row: KappaRow) -> None:
         compare_where_differentiable(row.kappa.hessian(z), row.kappa.subgradient, z, least=0.8)
 
 
+@pytest.mark.parametrize("row", [row for row in KAPPAS if row.kappa.lipschitz < np.inf], ids=repr)
+def test_lipschitz_constant(row: KappaRow) -> None:
+    rng = np.random.default_rng(5)
+    a = np.concatenate([rng.normal(size=(4000, row.dim)), rng.normal(size=(4000, row.dim)) * 1e-3])
+    b = a + rng.normal(size=a.shape) * 10.0 ** rng.uniform(-4, 0, (len(a), 1))
+    turned = np.linalg.norm(row.kappa.subgradient(a) - row.kappa.subgradient(b), axis=1)
+    ratio = turned / np.linalg.norm(a - b, axis=1) / row.kappa.lipschitz
+    assert ratio.max() <= 1 + 1e-9
+    # It is not just any upper bound; the softmax needs two equal large components to reach it.
+    assert ratio.max() >= 0.6
+
+
 @every_kappa
 def test_broadcasting(row: KappaRow) -> None:
     z = draws(row, 6)

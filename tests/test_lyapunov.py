@@ -120,6 +120,21 @@ def test_too_loose_a_solver_is_refused_at_the_tolerance_it_claims() -> None:
     assert cert.balance_residual > 1e-6
 
 
+@pytest.mark.parametrize("decay", ["explicit", "implicit"])
+@pytest.mark.parametrize("kappa", [ln.kappas.PseudoHuber(0.8), ln.kappas.Quadratic()])
+def test_updates_far_above_the_learning_rate_that_descends_are_refused(kappa, decay) -> None:
+    f = ln.objectives.quadratic(np.diag([1.0, 0.3]), np.array([0.4, 0.1]))
+    beta1, beta2, lam = 0.2, 0.5, 0.1
+    limit = ln.monotone_lr(
+        beta1, beta2, lam, smoothness=f.smoothness, kappa_smoothness=kappa.lipschitz, decay=decay
+    )
+    for share in (0.98, 1.6):
+        lr = share * limit
+        system = ln.LionK.from_optimizer(f, kappa, lr=lr, beta1=beta1, beta2=beta2, lam=lam)
+        cert = ln.certify(ln.iterate(system, [1.0, -2.0], 100, lr=lr, decay=decay))
+        assert cert.holds == (share < 1), cert
+
+
 def test_epsilon_gamma_above_one_is_refused_when_smuggled_past_validation() -> None:
     f = ln.objectives.quadratic(np.diag([3.0, 0.05]), np.zeros(2))
     system = ln.LionK(f, ln.kappas.PseudoHuber(0.05), 1.0, 2.0, 0.5, 0.3)

@@ -9,6 +9,7 @@ which receive clean float64 arrays ``(..., d)``.
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -52,6 +53,8 @@ class Potential(ABC):
     smoothness : {0, 1, 2}
         0: ∂κ is set-valued somewhere (or ∇κ is not locally Lipschitz); 1: ∇κ is locally Lipschitz but has
         kinks; 2: κ is twice continuously differentiable.
+    lipschitz : float
+        A Lipschitz constant of ∇κ in the Euclidean norm, inf where there is none or it is not known.
     kinks, slopes : tuple of float or None
         For separable piecewise linear κ = Σφ(z_i): the kinks k_1 < … < k_n of φ, the n+1 slopes between them.
     """
@@ -65,6 +68,7 @@ class Potential(ABC):
     dim: int | None = None
     least_dim: int = 1
     smoothness: int = 0
+    lipschitz: float = math.inf
     kinks: tuple[float, ...] | None = None
     slopes: tuple[float, ...] | None = None
 

@@ -93,6 +93,7 @@ class Scaled(_Operation, register=False):
     def __init__(self, kappa: Potential, weight: float) -> None:
         self.kappa, self.number = kappa, _validate.positive("weight", weight)
         self.dim, self.least_dim, self.smoothness = kappa.dim, kappa.least_dim, kappa.smoothness
+        self.lipschitz = self.weight * kappa.lipschitz
 
     @property
     def weight(self) -> float:
@@ -157,6 +158,7 @@ class MoreauEnvelope(_Operation, register=False):
     def __init__(self, kappa: Potential, tau: float) -> None:
         self.kappa, self.number = kappa, _validate.positive("tau", tau)
         self.dim, self.least_dim, self.smoothness = kappa.dim, kappa.least_dim, max(1, kappa.smoothness)
+        self.lipschitz = 1 / (self.tau + 1 / kappa.lipschitz)
 
     @property
     def tau(self) -> float:

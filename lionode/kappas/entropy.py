@@ -29,6 +29,7 @@ class LogSumExp(Potential):
     problem = "entropic mirror / simplex"
     examples = ({},)
     smoothness = 2
+    lipschitz = 0.5
 
     def _value(self, z: Array) -> Array:
         return np.asarray(scipy.special.logsumexp(z, axis=-1))

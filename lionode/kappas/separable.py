@@ -122,6 +122,9 @@ class _Bent(Separable):
 
     def __init__(self, e: float = 1.0) -> None:
         self.e = _validate.positive("e", e)
+        if self.smoothness:
+            # Each of them bends the most at 0, where φ'' = 1/e.
+            self.lipschitz = 1 / self.e
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -259,6 +262,7 @@ class Quadratic(Separable):
     problem = "ridge"
     examples = ({},)
     smoothness = 2
+    lipschitz = 1.0
     radius = np.inf
 
     @staticmethod
@@ -326,6 +330,7 @@ class Power(Separable):
         if self.p <= 1:
             raise ValueError(f"p must be > 1, got {self.p:g}; L1() is the case p = 1")
         self.smoothness = 2 if self.p >= 2 else 0
+        self.lipschitz = 1.0 if self.p == 2 else np.inf
 
     @property
     def parameters(self) -> dict[str, Any]:

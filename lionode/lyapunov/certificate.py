@@ -16,7 +16,7 @@ import numpy as np
 
 from lionode._validate import Array
 from lionode.lyapunov.function import dissipation, lyapunov, lyapunov_gradient
-from lionode.lyapunov.updates import implicit_twin, update_excess
+from lionode.lyapunov.updates import implicit_twin, monotone_lr, update_excess
 from lionode.optimum import composite_optimum, optimality_gap
 from lionode.system import LionK
 from lionode.trajectory import Trajectory
@@ -460,15 +460,9 @@ def _discrete(run: Trajectory, x: Array, m: Array, energies: Array, max_increase
         return [_open(claim, FEW) for claim in ("H never rises", "discrete bound on H")]
     scale = float(np.abs(_magnitude(run, x, m)).max())
     rounding = ROUNDINGS * EPS * scale
-    rise = Check(
-        "H never rises",
-        Verdict.HELD if max_increase <= rounding else Verdict.NOT_APPLICABLE,
-        max_increase,
-        rounding,
-        "" if max_increase <= rounding else "updates may rise by (L/2)η²‖V‖² a step",
-    )
-    claim = "discrete bound on H"
     twin = implicit_twin(run)
+    rise = _updates_monotone(run, twin, max_increase, rounding)
+    claim = "discrete bound on H"
     if isinstance(twin, str):
         verdict = Verdict.VIOLATED if run.info["lr"] * run.system.lam > 1 else Verdict.NOT_APPLICABLE
         return [rise, Check(claim, verdict, math.nan, math.nan, twin)]
@@ -479,6 +473,23 @@ def _discrete(run: Trajectory, x: Array, m: Array, energies: Array, max_increase
         rise,
         Check(claim, Verdict.HELD if worst <= bound else Verdict.VIOLATED, worst, bound, smoothness),
     ]
+
+
+def _updates_monotone(run: Trajectory, twin: LionK | str, max_increase: float, rounding: float) -> Check:
+    """H must not rise for η ≤ `monotone_lr`; a run that took more must not be seen to."""
+    claim, lr, system = "H never rises", run.info["lr"], run.system
+    smoothness = system.objective.smoothness
+    if isinstance(twin, str) or smoothness is None or math.isinf(system.kappa.lipschitz):
+        if max_increase <= rounding:
+            return Check(claim, Verdict.HELD, max_increase, rounding)
+        return _open(claim, "updates may rise by (L/2)η²‖V‖² a step", max_increase, rounding)
+    limit = monotone_lr(
+        run.info["beta1"], run.info["beta2"], system.lam, decay=run.method,
+        smoothness=system.alpha / system.gamma * smoothness, kappa_smoothness=system.kappa.lipschitz,
+    )  # fmt: skip
+    verdict = Verdict.HELD if max_increase <= rounding else Verdict.VIOLATED
+    note = f"η = {lr:g} {'≤' if lr <= limit else '>'} {limit:.3g}, up to which it cannot"
+    return Check(claim, verdict, max_increase, rounding, note)
 
 
 def _stationarity(run: Trajectory, x: Array, m: Array) -> float:

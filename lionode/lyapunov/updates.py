@@ -2,14 +2,67 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from lionode import _validate
 from lionode._validate import Array
 from lionode.lyapunov.function import lyapunov
 from lionode.system import LionK
 from lionode.trajectory import Trajectory
 
-__all__ = ["implicit_twin", "update_excess"]
+__all__ = ["implicit_twin", "monotone_lr", "update_excess"]
+
+
+def monotone_lr(
+    beta1: float,
+    beta2: float,
+    lam: float,
+    *,
+    smoothness: float = 1.0,
+    kappa_smoothness: float = 1.0,
+    decay: str = "explicit",
+) -> float:
+    """The learning rate up to which no update raises H, for all L-smooth f and ℓ-smooth convex κ.
+
+    With implicit decay that is ``η(Lℓ − λ(1+cλ)) ≤ 2(1+cλ)``, c = ηβ₁/(ηλ(1−β₁) + 1−β₂). For ∇κ is
+    ℓ-Lipschitz exactly if κ* is 1/ℓ-strongly convex: then Δ₁ ≥ ‖V‖²/ℓ in the discrete theorem, and
+    κ*(λxₖ₊₁) − κ*(λxₖ) ≤ ⟨z, λΔx⟩ − (λη)²‖V‖²/2ℓ where the theorem has only ⟨z, λΔx⟩; so
+    Hₖ₊₁ − Hₖ ≤ −(η/2ℓ)[(2 + ηλ)(1+cλ) − ηLℓ]‖V‖². No larger η will do: `lionode.worst_case` finds f and κ
+    for which H rises. Explicit decay with η is implicit decay with η/(1−ηλ).
+
+    Parameters
+    ----------
+    beta1, beta2, lam : float
+        0 ≤ β₁ ≤ β₂ < 1 and λ ≥ 0.
+    smoothness, kappa_smoothness : float, optional
+        L and ℓ, the Lipschitz constants of ∇f and ∇κ.
+    decay : str, optional
+        ``"explicit"`` or ``"implicit"``.
+
+    Returns
+    -------
+    float
+        Infinite if every η will do; with explicit decay 1/λ at most.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+    beta1, beta2 = _validate.betas(beta1, beta2)
+    lam = _validate.nonnegative("lam", lam)
+    product = _validate.positive("smoothness", smoothness) * _validate.positive(
+        "kappa_smoothness", kappa_smoothness
+    )
+    _validate.choice("decay", decay, ("explicit", "implicit"))
+    # 1 + cλ = (ηλ + 1−β₂)/(ηλ(1−β₁) + 1−β₂) makes the condition a quadratic in η, negative at 0.
+    roots = np.roots([
+        product * lam * (1 - beta1) - lam**2, (1 - beta2) * (product - lam) - 2 * lam, -2 * (1 - beta2)
+    ])  # fmt: skip
+    lr = min((float(root.real) for root in roots if root.imag == 0 and root.real > 0), default=math.inf)
+    return lr if decay == "implicit" else 1 / (1 / lr + lam)
 
 
 def implicit_twin(run: Trajectory) -> LionK | str:
