@@ -5,7 +5,8 @@ exactly if they satisfy the interpolation inequalities (Taylor, Hendrickx and Gl
 in the inner products of all vectors: so the largest H⁺ − H over *every* convex f and κ, in any dimension, is
 the value of a semidefinite programme in the Gram matrix. κ* enters through points z with y ∈ ∂κ(z), where
 κ*(y) = ⟨z, y⟩ − κ(z). H scales with its arguments, so the programmes ask for the largest rise while the
-squares of all vectors sum to at most 1: it is 0 exactly if H cannot rise.
+squares of all vectors sum to at most 1, in units of the largest coefficient in H: it is 0 exactly if H cannot
+rise.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def step_rise(
     rise = alpha * (programme.loss_at(x_next, g_next) - programme.loss_at(x))
     c = c_factor * (1 - epsilon * gamma) / (1 + epsilon * lam)
     rise += programme.potential_rise(gamma / lam, c, lam, (x, m), (x_next, m_next))[0]
-    return programme.solve(rise)
+    return programme.solve(rise / max(alpha, gamma / lam + c))
 
 
 def update_rise(
@@ -188,9 +189,8 @@ def update_rise(
     programme.kappa_at(m_tilde, u)
     rise = programme.loss_at(x_next) - programme.loss_at(x, g)
     c = lr * beta1 / (lr * lam * (1 - beta1) + 1 - beta2)
-    potential, z_next, s_next = programme.potential_rise(
-        1 / lam if lam else 1.0, c, lam, (x, m), (x_next, m_next)
-    )
+    weight = 1 / lam if lam else 1.0
+    potential, z_next, s_next = programme.potential_rise(weight, c, lam, (x, m), (x_next, m_next))
     rise += potential
     v = u - lam * x_next
     if against != "zero":
@@ -200,7 +200,7 @@ def update_rise(
         # m̃ₖ₊₁ − mₖ₊₁ = (β₁ − β₂)(mₖ + ∇f): so Δ₂ (1−β₂)/(β₂−β₁) has no 0/0 where they meet.
         if beta2 > beta1:
             rise -= share * c * (1 - beta2) * ((m + g) * (u - s_next))
-    return programme.solve(rise)
+    return programme.solve(rise / max(1.0, weight + c))
 
 
 def tightness(lr: float, beta1: float, beta2: float, lam: float, **classes: Any) -> float:
