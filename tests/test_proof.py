@@ -95,6 +95,18 @@ def test_a_wrong_form_is_refused(monkeypatch, method, form):
     assert not ln.prove(K.Quadratic()).holds
 
 
+def test_a_conjugate_that_is_right_at_the_slopes_only_is_refused(monkeypatch):
+    assert any("at the kink" in step.name for step in ln.prove(K.L1()).steps)
+    monkeypatch.setattr(K.L1, "symbolic_phi_conjugate", lambda self, y: y**2 - 1)
+    failed = [step.name for step in ln.prove(K.L1()).steps if not step.holds]
+    assert any("at the kink" in name for name in failed)
+
+
+@pytest.mark.parametrize("text", ["cosh(z)", "cosh(z/2)", "exp(z)", "z**4/4"])
+def test_a_potential_of_ones_own(text):
+    assert ln.prove(K.from_expression(text)).holds
+
+
 @pytest.mark.parametrize("row", [r for r in SYSTEMS if r.id != "rosenbrock"][:8], ids=lambda r: r.id)
 def test_the_formulas_of_a_system_are_its_numbers(row):
     system = row.system

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -36,7 +37,8 @@ def kappa_steps(kappa: Potential) -> tuple[Step, ...]:
     z = sp.symbols(f"z1:{d + 1}", real=True)
     y = sp.symbols(f"y1:{d + 1}", real=True)
     value, conjugate = kappa.symbolic(z), kappa.symbolic_conjugate(y)
-    for name, expression in ((f"κ = {kappa.formula}", value), (f"κ* = {kappa.conjugate_formula}", conjugate)):
+    named = f"{kappa.formula or kappa}", f"{kappa.conjugate_formula or f'the conjugate of {kappa}'}"
+    for name, expression in zip(named, (value, conjugate), strict=True):
         if expression is None:
             return (Step(f"not applicable: {name} has no symbolic form", NO_FORM, NO_FORM),)
     value, conjugate = _exact(value), _exact(conjugate)
@@ -48,7 +50,32 @@ def kappa_steps(kappa: Potential) -> tuple[Step, ...]:
     ]
     for region in _regions(value, z, points):
         steps += _region_steps(region, kappa, z, y, conjugate)
+    if kappa.kinks is not None and kappa.slopes is not None:
+        at_kinks = zip(map(_number, kappa.kinks), itertools.pairwise(map(_number, kappa.slopes)), strict=True)
+        steps += [_kink_step(value, z[0], y[0], conjugate, kink, slopes) for kink, slopes in at_kinks]
     return tuple(steps)
+
+
+def _kink_step(
+    value: sp.Expr,
+    z: sp.Symbol,
+    y: sp.Symbol,
+    conjugate: sp.Expr,
+    kink: sp.Rational,
+    slopes: Sequence[sp.Expr],
+) -> Step:
+    """All slopes between those of the two sides are subgradients at a kink: κ* is a straight line there."""
+    low, high = slopes
+    share = sp.Symbol("theta", positive=True)
+    between = low + share * (high - low)
+    at_slope = resolve(conjugate.subs(y, between), {share: sp.Rational(1, 3)})
+    # A conjugate that is bent in between would show at another share.
+    other = resolve(conjugate.subs(y, between), {share: sp.Rational(4, 5)})
+    residual = (at_slope - other) ** 2 + (at_slope - between * kink + value.subs(z, kink)) ** 2
+    name = (
+        f"κ*(y) = {kink}·y − κ({kink}), the Legendre transform (at the kink {z} = {kink}, {low} < y < {high})"
+    )
+    return step(name, at_slope, residual)
 
 
 class _Region:
