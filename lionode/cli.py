@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -73,10 +74,12 @@ def reproduce_command(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for figures and measured numbers.")] = Path("figures"),
     full: Annotated[bool, typer.Option("--full", help="Everything at full length.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run everything, whatever was kept.")] = False,
 ) -> None:
     """Draw the paper's figures from real runs, and write paper_repro.md beside the folder from their numbers.
 
-    Exit code 1 if a claim did not reproduce.
+    What has run before, with the same code, is taken from the cache; so an interrupted command goes on where
+    it was. Exit code 1 if a claim did not reproduce.
     """
     scripts = reproduce.find()
     chosen = list(dict.fromkeys(names or scripts))
@@ -84,26 +87,31 @@ def reproduce_command(
     if unknown:
         raise typer.BadParameter(f"no figure {', '.join(unknown)}; there are {', '.join(scripts)}")
     out.mkdir(parents=True, exist_ok=True)
-    rows = []
+    if fresh:
+        shutil.rmtree(reproduce.cache_folder(), ignore_errors=True)
+    rows, known = [], 0
     columns = (SpinnerColumn(), *Progress.get_default_columns()[:-1], TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(chosen))
         for name in chosen:
             progress.update(task, description=name)
-            rows += reproduce.run(reproduce.load(scripts[name]), out, full)
+            measured, cached = reproduce.run_once(scripts[name], out, full)
+            rows += measured
+            known += cached
             progress.advance(task)
     target = out.resolve().parent / "paper_repro.md"
     reproduce.report(out.resolve(), target)
     _show(rows)
-    console.print(f"figures in {out}, all measured rows in {target}", highlight=False)
-    if any(row.verdict != "reproduced" for row in rows):
+    reused = f", {known} of {len(chosen)} from {reproduce.cache_folder()}" if known else ""
+    console.print(f"figures in {out}{reused}; all measured rows in {target}", highlight=False)
+    if any(row.verdict == "differs" for row in rows):
         raise typer.Exit(1)
 
 
 def _show(rows: list[reproduce.Row]) -> None:
     table = Table("", "measured", "number", "needed", "verdict", box=None)
     for row in rows:
-        color = "green" if row.verdict == "reproduced" else "red"
+        color = {"reproduced": "green", "differs": "red"}.get(row.verdict, "dim")
         table.add_row(row.id, row.quantity, f"{row.number:.3g}", row.bound, f"[{color}]{row.verdict}")
     console.print(table)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import hashlib
 import importlib.util
 import json
 import math
@@ -11,12 +11,17 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from lionode import kappas, plots
+import numpy as np
+import scipy
 
-__all__ = ["Row", "Script", "alone", "catalogue", "find", "load", "report", "run"]
+from lionode import kappas, plots, storage
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+__all__ = ["Row", "Script", "alone", "catalogue", "find", "load", "remember", "report", "run", "run_once"]
+
+PACKAGE = Path(__file__).resolve().parent
+SCRIPTS = PACKAGE.parent / "scripts"
 """The scripts are part of a checkout, not of an installed package."""
 
 Script = Callable[[Path, bool], "list[Row]"]
@@ -39,6 +44,8 @@ class Row:
         The claim is reproduced if ``low ≤ number ≤ high``.
     setup : str
         What of the problem is as published, and what was chosen here.
+    untested : str
+        Why it cannot be measured on this machine; the number is NaN then.
     """
 
     id: str
@@ -48,6 +55,7 @@ class Row:
     low: float = -math.inf
     high: float = math.inf
     setup: str = "chosen here"
+    untested: str = ""
 
     def __post_init__(self) -> None:
         if self.low == -math.inf and self.high == math.inf:
@@ -55,7 +63,9 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """ "reproduced" or "differs"."""
+        """ "reproduced", "differs", or "not testable here" with the reason."""
+        if self.untested:
+            return f"not testable here: {self.untested}"
         return "reproduced" if self.low <= self.number <= self.high else "differs"
 
     @property
@@ -80,7 +90,9 @@ def find() -> dict[str, Path]:
         raise FileNotFoundError(
             "reproduce needs a checkout of lionode with its scripts/: clone it, then make reproduce"
         )
-    return {path.stem: path for path in sorted(SCRIPTS.glob("[a-z]*.py"))}
+    return {
+        path.stem: path for path in sorted(SCRIPTS.glob("[a-z]*.py"), key=lambda path: natural(path.stem))
+    }
 
 
 def load(path: Path) -> Script:
@@ -98,18 +110,97 @@ def run(script: Script, out: Path, full: bool = False) -> list[Row]:
     """Run one script in the style of all figures, and keep its rows in ``out/results.json``."""
     with plots.context():
         rows = script(out, full)
+    _keep(rows, out)
+    return rows
+
+
+def run_once(path: Path, out: Path, full: bool = False) -> tuple[list[Row], bool]:
+    """`run` a script, unless it has run before just like this: then take its figures and rows from the cache.
+
+    What it is and all that it rests on decides: the script, the package, the versions of numpy and scipy, and
+    whether everything is asked for. Nothing is kept of a script that could not test something.
+
+    Returns
+    -------
+    rows : list of Row
+    cached : bool
+        Whether they came from the cache.
+    """
+    kept = cache_folder() / f"{path.stem}-{_fingerprint(path, str(full))}"
+    found = kept / "results.json"
+    if found.exists():
+        rows = [Row(**row) for row in json.loads(found.read_text(encoding="utf-8"))[path.stem]]
+        for figure in kept.glob(f"{path.stem}.p*"):
+            storage.write_atomically(out / figure.name, figure.read_bytes())
+        _keep(rows, out)
+        return rows, True
+    rows = run(load(path), out, full)
+    if not any(row.untested for row in rows):
+        kept.mkdir(parents=True, exist_ok=True)
+        for figure in out.glob(f"{path.stem}.p*"):
+            storage.write_atomically(kept / figure.name, figure.read_bytes())
+        _keep(rows, kept)
+    return rows, False
+
+
+def remember(
+    compute: Callable[..., dict[str, Any]], *arguments: Any, path: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """``compute(*arguments)``, or what it returned when it was last called so; for what takes long.
+
+    An interrupted script goes on with what it had computed before.
+
+    Parameters
+    ----------
+    compute : callable
+        Of plain arguments, to a dict of numbers, texts, lists and arrays.
+    path : path
+        The script, ``__file__``: a changed one computes anew.
+    """
+    script = Path(path)
+    key = _fingerprint(script, compute.__name__, *map(repr, arguments))
+    place = cache_folder() / "computed" / f"{script.stem}-{key}.npz"
+    if place.exists():
+        return storage.read(place)
+    result = compute(*arguments)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    storage.write(place, result)
+    return result
+
+
+def cache_folder() -> Path:
+    """Where results are kept between runs: below ``LIONODE_CACHE``, or the user's cache folder."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("LIONODE_CACHE") or home / "lionode") / "reproduce"
+
+
+def _fingerprint(script: Path, *words: str) -> str:
+    digest = hashlib.sha256("\0".join((np.__version__, scipy.__version__, *words)).encode())
+    for path in (script, *sorted(PACKAGE.rglob("*.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _keep(rows: list[Row], out: Path) -> None:
+    """Put the rows of a script into ``out/results.json`` beside those of the others."""
     path = out / "results.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept[rows[0].id] = [asdict(row) for row in rows]
-    _write(path, json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False) + "\n")
-    return rows
+    text = json.dumps({name: kept[name] for name in sorted(kept, key=natural)}, indent=1, ensure_ascii=False)
+    storage.write_atomically(path, f"{text}\n".encode())
+
+
+def natural(name: str) -> tuple[str, int, str]:
+    """A key that puts fig2 before fig10."""
+    head = name.rstrip("0123456789")
+    return head, int(name[len(head) :] or 0), name
 
 
 def report(out: Path, target: Path) -> list[Row]:
     """Write the table of all rows measured so far, and return them."""
     kept = json.loads((out / "results.json").read_text(encoding="utf-8"))
     rows = [Row(**row) for rows in kept.values() for row in rows]
-    _write(target, HEADER + "".join(_lines(rows, out, target.parent)))
+    storage.write_atomically(target, (HEADER + "".join(_lines(rows, out, target.parent))).encode())
     return rows
 
 
@@ -144,20 +235,10 @@ def _lines(rows: list[Row], out: Path, base: Path) -> Iterator[str]:
 
     for row in rows:
         cells = [
-            link(row.id), row.claim, row.quantity, f"{row.number:.3g}", row.bound,
+            link(row.id), row.claim, row.quantity, "" if row.untested else f"{row.number:.3g}", row.bound,
             row.verdict, row.setup, f"`lionode reproduce {row.id}`",
         ]  # fmt: skip
         yield f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |\n"
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
 
 
 def alone(script: Script) -> None:
