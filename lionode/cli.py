@@ -79,7 +79,7 @@ def reproduce_command(
     """Draw the paper's figures from real runs, and write paper_repro.md beside the folder from their numbers.
 
     What has run before, with the same code, is taken from the cache; so an interrupted command goes on where
-    it was. Exit code 1 if a claim did not reproduce.
+    it was. Exit code 1 if a claim did not reproduce for no known reason.
     """
     scripts = reproduce.find()
     chosen = list(dict.fromkeys(names or scripts))
@@ -111,7 +111,7 @@ def reproduce_command(
 def _show(rows: list[reproduce.Row]) -> None:
     table = Table("", "measured", "number", "needed", "verdict", box=None)
     for row in rows:
-        color = {"reproduced": "green", "differs": "red"}.get(row.verdict, "dim")
+        color = {"reproduced": "green", "differs": "red"}.get(row.verdict, "yellow")
         table.add_row(row.id, row.quantity, f"{row.number:.3g}", row.bound, f"[{color}]{row.verdict}")
     console.print(table)
 

@@ -15,10 +15,24 @@ from typing import Any
 
 import numpy as np
 import scipy
+from numpy.typing import ArrayLike
+from scipy import stats
 
 from lionode import kappas, plots, storage
 
-__all__ = ["Row", "Script", "alone", "catalogue", "find", "load", "remember", "report", "run", "run_once"]
+__all__ = [
+    "Row",
+    "Script",
+    "alone",
+    "catalogue",
+    "find",
+    "load",
+    "remember",
+    "report",
+    "run",
+    "run_once",
+    "sign_test",
+]
 
 PACKAGE = Path(__file__).resolve().parent
 SCRIPTS = PACKAGE.parent / "scripts"
@@ -46,6 +60,8 @@ class Row:
         What of the problem is as published, and what was chosen here.
     untested : str
         Why it cannot be measured on this machine; the number is NaN then.
+    known : str
+        What is known of why it differs, if it does.
     """
 
     id: str
@@ -56,6 +72,7 @@ class Row:
     high: float = math.inf
     setup: str = "chosen here"
     untested: str = ""
+    known: str = ""
 
     def __post_init__(self) -> None:
         if self.low == -math.inf and self.high == math.inf:
@@ -63,10 +80,12 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """ "reproduced", "differs", or "not testable here" with the reason."""
+        """ "reproduced", "differs" or "not testable here", the latter two with the reason."""
         if self.untested:
             return f"not testable here: {self.untested}"
-        return "reproduced" if self.low <= self.number <= self.high else "differs"
+        if self.low <= self.number <= self.high:
+            return "reproduced"
+        return f"differs: {self.known}" if self.known else "differs"
 
     @property
     def bound(self) -> str:
@@ -166,6 +185,12 @@ def remember(
     place.parent.mkdir(parents=True, exist_ok=True)
     storage.write(place, result)
     return result
+
+
+def sign_test(values: ArrayLike) -> float:
+    """The probability that as many of the values, or more, are positive if each sign is a fair coin's."""
+    array = np.asarray(values)
+    return float(stats.binomtest(int((array > 0).sum()), array.size, alternative="greater").pvalue)
 
 
 def cache_folder() -> Path:

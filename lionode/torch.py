@@ -168,13 +168,17 @@ def _update_each(
     """The update, tensor by tensor."""
     (beta1, beta2), lr, lam = group["betas"], float(group["lr"]), group["weight_decay"]
     for x, g, m in zip(params, gradients, moments, strict=True):
-        before = m.clone() if group["look_ahead"] == "current" else m
+        m_tilde = None
+        if group["look_ahead"] == "current":
+            m_tilde = m.mul(beta1).sub_(g, alpha=1 - beta1)
         m.mul_(beta2).sub_(g, alpha=1 - beta2)
-        u = subgradient(kappa, (beta1 * before).sub_(g, alpha=1 - beta1))
+        if m_tilde is None:
+            m_tilde = m.mul(beta1).sub_(g, alpha=1 - beta1)
+        (u,) = _subgradients(kappa, [m_tilde])
         if group["decay"] == "implicit":
             x.add_(u, alpha=lr).div_(1 + lr * lam)
         else:
-            x.add_(u.sub(x, alpha=lam), alpha=lr)
+            x.mul_(1 - lr * lam).add_(u, alpha=lr)
 
 
 def _update_together(
@@ -195,7 +199,8 @@ def _update_together(
         torch._foreach_add_(params, u, alpha=lr)
         torch._foreach_div_(params, 1 + lr * lam)
     else:
-        torch._foreach_add_(params, torch._foreach_sub(u, params, alpha=lam), alpha=lr)
+        torch._foreach_mul_(params, 1 - lr * lam)
+        torch._foreach_add_(params, u, alpha=lr)
 
 
 @functools.singledispatch
@@ -279,12 +284,14 @@ def _(kappa: kappas.Nuclear, z: Any) -> Any:
 
 @functools.singledispatch
 def _subgradients(kappa: Potential, z: list[Any]) -> Any:
+    """Those of several tensors, which may be overwritten."""
     return [subgradient(kappa, tensor) for tensor in z]
 
 
 @_subgradients.register
 def _(kappa: kappas.L1, z: list[Any]) -> Any:
-    return torch._foreach_sign(z)
+    torch._foreach_sign_(z)
+    return z
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from lionode.plots.draw import (
     verification,
 )
 from lionode.plots.portrait import phase_plane, portrait, portraits
-from lionode.plots.style import COLORS, WIDTHS, context, figure, save
+from lionode.plots.style import COLORS, WIDTHS, context, figure, save, shades
 
 __all__ = [
     "COLORS",
@@ -28,6 +28,7 @@ __all__ = [
     "portrait",
     "portraits",
     "save",
+    "shades",
     "trajectory",
     "verification",
 ]

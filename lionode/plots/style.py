@@ -11,7 +11,7 @@ import matplotlib as mpl
 from cycler import cycler
 from matplotlib import pyplot as plt
 
-__all__ = ["COLORS", "WIDTHS", "canvas", "context", "figure", "save"]
+__all__ = ["COLORS", "WIDTHS", "canvas", "context", "figure", "save", "shades"]
 
 COLORS = {
     "blue": "#0072B2",
@@ -46,6 +46,11 @@ def context() -> AbstractContextManager[None]:
             "figure.constrained_layout.use": True,
         }
     )
+
+
+def shades(count: int) -> list[Any]:
+    """Colours for an ordered parameter, light to dark: their order shows in grey too."""
+    return [mpl.colormaps["cividis_r"](0.1 + 0.85 * i / max(1, count - 1)) for i in range(count)]
 
 
 def figure(rows: int = 1, columns: int = 1, *, width: int = 2, height: float = 2.6, **kwargs: Any) -> Any:
