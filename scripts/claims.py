@@ -88,8 +88,8 @@ def run(out: Path, full: bool = False) -> list[Row]:
                 )  # fmt: skip
         ax.semilogy(steps, lion, color=plots.COLORS["blue"], lw=1.8, label="Lion")
         ax.set(xlabel="step", title=f"gradients with noise of σ = {noise:g}" if noise else "exact gradients")
-        ax.set_ylim(0.005, 9)
-        ax.legend(fontsize=7, loc="lower left", ncol=2)
+        ax.set_ylim(1e-3, 9)
+        ax.legend(fontsize=7, loc="lower left" if noise else "upper right", ncol=2)
     axes[0].set_ylabel("distance to the box minimum")
     plots.save(fig, "claims", out)
 
