@@ -1,22 +1,26 @@
 """Figure 5 at full scale: ResNet-18 on CIFAR-10 by Lion, from a folder that you have.
 
 The folder holds the *binary version* of the data (data_batch_1.bin … data_batch_5.bin, test_batch.bin) of
-https://www.cs.toronto.edu/~kriz/cifar.html; nothing is downloaded and nothing is unpickled.
+https://www.cs.toronto.edu/~kriz/cifar.html; nothing is downloaded and nothing is unpickled. An interrupted
+training goes on from its last epoch when the same command is given again.
 
     LIONODE_CIFAR10=/data/cifar-10-batches-bin lionode reproduce cifar10 --full
     python scripts/cifar10.py --data /data/cifar-10-batches-bin --epochs 200 --out figures
 """
 
 import argparse
+import io
+import json
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lionode import plots, reproduce
+from lionode import plots, reproduce, storage
 from lionode.reproduce import Row
 
 BYTES = 3 * 32 * 32
@@ -24,6 +28,7 @@ RECORD = 1 + BYTES
 TRAIN, TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"]
 LR, BETAS, LAM = 1e-4, (0.9, 0.99), 10.0
 BATCH, QUICK_EPOCHS, FULL_EPOCHS = 128, 1, 200
+CHECKPOINT = "cifar10.pt"
 MARGIN = 0.01
 """As in figure 5: weights that are pushed against a face approach it only asymptotically."""
 SETUP = "ResNet-18 on CIFAR-10 as published; η, λ, epochs chosen here"
@@ -96,16 +101,30 @@ def batches(images: Any, labels: Any, rng: np.random.Generator) -> Iterator[tupl
         yield (batch.flip(-1) if rng.random() < 0.5 else batch), labels[chosen]
 
 
-def train(folder: Path, epochs: int, width: int = 64, lr: float = LR, lam: float = LAM, seed: int = 0) -> Any:
-    """Train, and return snapshots of all weights, the monitor's records and the test accuracy."""
+class Settings(NamedTuple):
+    """What a training is made of; a checkpoint of another one is not resumed."""
+
+    folder: Path
+    epochs: int
+    width: int = 64
+    lr: float = LR
+    lam: float = LAM
+    seed: int = 0
+
+
+def train(settings: Settings, checkpoint: Path) -> dict[str, Any]:
+    """Train, and return snapshots of all weights, the monitor's records and the test accuracy.
+
+    After each epoch everything is put into `checkpoint`, from where an interrupted training goes on.
+    """
     import torch
     from rich.progress import track
 
-    from lionode.torch import LionK, Monitor
+    from lionode.torch import LionK, Monitor, Record
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(seed)
-    raw, labels = read(folder, TRAIN)
+    torch.manual_seed(settings.seed)
+    raw, labels = read(settings.folder, TRAIN)
     mean, spread = raw.mean((0, 2, 3), dtype=np.float64), raw.std((0, 2, 3), dtype=np.float64) + 1e-6
 
     def prepared(values: np.ndarray) -> Any:
@@ -113,23 +132,31 @@ def train(folder: Path, epochs: int, width: int = 64, lr: float = LR, lam: float
         return torch.from_numpy(scaled.astype(np.float32)).to(device)
 
     images, targets = prepared(raw), torch.from_numpy(labels).to(device)
-    model = resnet18(width).to(device)
+    model = resnet18(settings.width).to(device)
     with torch.no_grad():
         for p in model.parameters():
             # From outside of the box, so that phase 1 can be seen.
             p.mul_(4)
-    optimizer = LionK(model.parameters(), lr, BETAS, lam)
-    monitor, snapshots, rng = Monitor(optimizer), [], np.random.default_rng(seed)
+    optimizer = LionK(model.parameters(), settings.lr, BETAS, settings.lam)
+    monitor, rng = Monitor(optimizer), np.random.default_rng(settings.seed)
 
-    def weights() -> np.ndarray:
-        return np.concatenate([p.detach().cpu().numpy().ravel() for p in model.parameters()])
+    def weights() -> Any:
+        return torch.cat([p.detach().cpu().flatten() for p in model.parameters()])
 
-    shown = sorted({0, 1, max(1, epochs // 4), epochs})
-    step = 0
-    monitor.record(0)
-    for epoch in track(range(epochs), f"ResNet-18 on {device}"):
-        if epoch in shown:
-            snapshots.append((step, weights()))
+    shown = {1, max(1, settings.epochs // 4), settings.epochs}
+    step, first, snapshots = 0, 0, [(0, weights())]
+    name = json.dumps([str(word) for word in settings])
+    if checkpoint.exists():
+        kept = torch.load(checkpoint, weights_only=True)
+        if kept["settings"] == name:
+            model.load_state_dict(kept["model"])
+            optimizer.load_state_dict(kept["optimizer"])
+            rng.bit_generator.state = json.loads(kept["rng"])
+            step, first, snapshots = kept["step"], kept["epoch"], kept["snapshots"]
+            monitor.records = [Record(*record) for record in kept["records"]]
+    if not first:
+        monitor.record(0)
+    for epoch in track(range(first, settings.epochs), f"ResNet-18 on {device}"):
         model.train()
         for batch, expected in batches(images, targets, rng):
             optimizer.zero_grad()
@@ -137,16 +164,26 @@ def train(folder: Path, epochs: int, width: int = 64, lr: float = LR, lam: float
             optimizer.step()
             step += 1
         monitor.record(step)
-    snapshots.append((step, weights()))
-    raw_test, labels_test = read(folder, TEST)
+        if epoch + 1 in shown:
+            snapshots.append((step, weights()))
+        state = {
+            "settings": name, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
+            "epoch": epoch + 1, "rng": json.dumps(rng.bit_generator.state), "snapshots": snapshots,
+            "records": [astuple(record) for record in monitor.records],
+        }  # fmt: skip
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        storage.write_atomically(checkpoint, buffer.getvalue())
+    raw_test, labels_test = read(settings.folder, TEST)
     model.eval()
     with torch.no_grad():
-        guesses = [
-            model(prepared(part)).argmax(1).cpu()
-            for part in np.array_split(raw_test, -(-len(raw_test) // 500))
-        ]
+        parts = np.array_split(raw_test, -(-len(raw_test) // 500))
+        guesses = [model(prepared(part)).argmax(1).cpu() for part in parts]
     accuracy = float((torch.cat(guesses).numpy() == labels_test).mean())
-    return {"snapshots": snapshots, "records": monitor.records, "accuracy": accuracy, "lam": lam, "lr": lr}
+    return {
+        "snapshots": [(step, values.numpy()) for step, values in snapshots], "records": monitor.records,
+        "accuracy": accuracy, "lam": settings.lam, "lr": settings.lr,
+    }  # fmt: skip
 
 
 def draw(result: dict[str, Any], out: Path) -> list[Row]:
@@ -192,7 +229,8 @@ def run(out: Path, full: bool = False) -> list[Row]:
     if not folder:
         why = "set LIONODE_CIFAR10 to the folder of the binary version of CIFAR-10"
         return [Row("cifar10", *claim, math.nan, high=0.0, setup=SETUP, untested=why)]
-    return draw(train(Path(folder), FULL_EPOCHS if full else QUICK_EPOCHS), out)
+    settings = Settings(Path(folder), FULL_EPOCHS if full else QUICK_EPOCHS)
+    return draw(train(settings, out / CHECKPOINT), out)
 
 
 def main() -> None:
@@ -209,7 +247,8 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     try:
-        result = train(given.data, given.epochs, given.width, given.lr, given.lam, given.seed)
+        settings = Settings(given.data, given.epochs, given.width, given.lr, given.lam, given.seed)
+        result = train(settings, given.out / CHECKPOINT)
     except ValueError as error:
         parser.error(str(error))
     for row in reproduce.run(lambda out, full: draw(result, out), given.out):

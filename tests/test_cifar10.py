@@ -47,6 +47,27 @@ def test_it_trains_draws_and_measures(folder, tmp_path):
     assert (tmp_path / "cifar10.png").exists()
 
 
+def test_an_interrupted_training_goes_on(folder, tmp_path):
+    names = reproduce.load(PATH).__globals__
+    settings, train = names["Settings"], names["train"]
+    whole = train(settings(folder, 2, 4), tmp_path / "whole.pt")
+    calls = []
+
+    def batches(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    original, names["batches"] = names["batches"], batches
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(folder, 2, 4), tmp_path / "part.pt")
+    names["batches"] = original
+    resumed = train(settings(folder, 2, 4), tmp_path / "part.pt")
+    np.testing.assert_array_equal(resumed["snapshots"][-1][1], whole["snapshots"][-1][1])
+    assert [r.step for r in resumed["records"]] == [r.step for r in whole["records"]]
+
+
 def test_weights_that_stay_outside_are_told(tmp_path):
     draw = reproduce.load(PATH).__globals__["draw"]
     start = np.array([3.0, -2.0, 0.1])
