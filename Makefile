@@ -13,7 +13,7 @@ help:
 	@echo "make clean       remove the environment"
 
 reproduce: $(VENV)/.reproduce
-	$(BIN)/lionode reproduce $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/lionode reproduce $(ARGS)
 
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
@@ -30,7 +30,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.reproduce: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data]' 'scikit-learn>=1.5'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,train,worst-case]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -75,6 +75,7 @@ def reproduce_command(
     out: Annotated[Path, typer.Option(help="Folder for figures and measured numbers.")] = Path("figures"),
     full: Annotated[bool, typer.Option("--full", help="Everything at full length.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run everything, whatever was kept.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a CPU by default.")] = None,
 ) -> None:
     """Draw the paper's figures from real runs, and write paper_repro.md beside the folder from their numbers.
 
@@ -93,12 +94,11 @@ def reproduce_command(
     columns = (SpinnerColumn(), *Progress.get_default_columns()[:-1], TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(chosen))
-        for name in chosen:
-            progress.update(task, description=name)
-            measured, cached = reproduce.run_once(scripts[name], out, full)
+        for measured, cached in reproduce.run_all([scripts[name] for name in chosen], out, full, workers):
             rows += measured
             known += cached
-            progress.advance(task)
+            progress.update(task, advance=1, description=measured[0].id)
+    rows.sort(key=lambda row: reproduce.natural(row.id))
     target = out.resolve().parent / "paper_repro.md"
     reproduce.report(out.resolve(), target)
     _show(rows)

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from lionode import kappas, plots, storage
+from lionode._processes import as_they_finish
 
 __all__ = [
     "Row",
@@ -27,12 +28,15 @@ __all__ = [
     "catalogue",
     "find",
     "load",
+    "measure",
     "remember",
     "report",
     "run",
-    "run_once",
+    "run_all",
     "sign_test",
 ]
+
+RESULTS = "results.json"
 
 PACKAGE = Path(__file__).resolve().parent
 SCRIPTS = PACKAGE.parent / "scripts"
@@ -133,11 +137,30 @@ def run(script: Script, out: Path, full: bool = False) -> list[Row]:
     return rows
 
 
-def run_once(path: Path, out: Path, full: bool = False) -> tuple[list[Row], bool]:
-    """`run` a script, unless it has run before just like this: then take its figures and rows from the cache.
+def run_all(
+    paths: Sequence[Path], out: Path, full: bool = False, workers: int | None = None
+) -> Iterator[tuple[list[Row], bool]]:
+    """`run` scripts on all processors, each unless it has run before just like this: see `measure`.
+
+    Yields
+    ------
+    rows, cached
+        As `measure`, in the order in which they finish.
+    """
+    for rows, cached in as_they_finish(measure, [(path, out, full) for path in paths], workers):
+        _keep(rows, out)
+        yield rows, cached
+
+
+def measure(job: tuple[Path, Path, bool]) -> tuple[list[Row], bool]:
+    """The rows of a script, and its figures in a folder; from the cache if it has run before just like this.
 
     What it is and all that it rests on decides: the script, the package, the versions of numpy and scipy, and
     whether everything is asked for. Nothing is kept of a script that could not test something.
+
+    Parameters
+    ----------
+    job : (script, out, full)
 
     Returns
     -------
@@ -145,21 +168,26 @@ def run_once(path: Path, out: Path, full: bool = False) -> tuple[list[Row], bool
     cached : bool
         Whether they came from the cache.
     """
+    path, out, full = job
     kept = cache_folder() / f"{path.stem}-{_fingerprint(path, str(full))}"
-    found = kept / "results.json"
+    found = kept / RESULTS
     if found.exists():
         rows = [Row(**row) for row in json.loads(found.read_text(encoding="utf-8"))[path.stem]]
-        for figure in kept.glob(f"{path.stem}.p*"):
-            storage.write_atomically(out / figure.name, figure.read_bytes())
-        _keep(rows, out)
+        _copy_figures(path.stem, kept, out)
         return rows, True
-    rows = run(load(path), out, full)
+    with plots.context():
+        rows = load(path)(out, full)
     if not any(row.untested for row in rows):
         kept.mkdir(parents=True, exist_ok=True)
-        for figure in out.glob(f"{path.stem}.p*"):
-            storage.write_atomically(kept / figure.name, figure.read_bytes())
+        _copy_figures(path.stem, out, kept)
         _keep(rows, kept)
     return rows, False
+
+
+def _copy_figures(name: str, source: Path, target: Path) -> None:
+    for figure in (source / f"{name}.png", source / f"{name}.pdf"):
+        if figure.exists():
+            storage.write_atomically(target / figure.name, figure.read_bytes())
 
 
 def remember(
@@ -208,7 +236,7 @@ def _fingerprint(script: Path, *words: str) -> str:
 
 def _keep(rows: list[Row], out: Path) -> None:
     """Put the rows of a script into ``out/results.json`` beside those of the others."""
-    path = out / "results.json"
+    path = out / RESULTS
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept[rows[0].id] = [asdict(row) for row in rows]
     text = json.dumps({name: kept[name] for name in sorted(kept, key=natural)}, indent=1, ensure_ascii=False)
@@ -223,7 +251,7 @@ def natural(name: str) -> tuple[str, int, str]:
 
 def report(out: Path, target: Path) -> list[Row]:
     """Write the table of all rows measured so far, and return them."""
-    kept = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    kept = json.loads((out / RESULTS).read_text(encoding="utf-8"))
     rows = [Row(**row) for rows in kept.values() for row in rows]
     storage.write_atomically(target, (HEADER + "".join(_lines(rows, out, target.parent))).encode())
     return rows

@@ -5,17 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lionode import kappas, objectives, worst_case
+from lionode._processes import as_they_finish
 from lionode.flow import simulate
 from lionode.kappas import Potential
 from lionode.lyapunov import Certificate, certify, monotone_lr, prove
@@ -105,25 +102,10 @@ def verify(
         Called with the entries done and the entries in all.
     """
     entries = book() if tasks is None else tasks
-    count = os.cpu_count() or 1 if workers is None else workers
-    if count == 1:
-        for done, task in enumerate(entries, start=1):
-            yield claims_of(task)
-            if progress is not None:
-                progress(done, len(entries))
-        return
-    start = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    pool = ProcessPoolExecutor(
-        count, multiprocessing.get_context(start), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    )
-    try:
-        futures = [pool.submit(claims_of, task) for task in entries]
-        for done, future in enumerate(as_completed(futures), start=1):
-            yield future.result()
-            if progress is not None:
-                progress(done, len(entries))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    for done, claim in enumerate(as_they_finish(claims_of, entries, workers), start=1):
+        yield claim
+        if progress is not None:
+            progress(done, len(entries))
 
 
 def worst_cases(progress: Callable[[int, int], None] | None = None) -> Iterator[Claim]:

@@ -11,8 +11,8 @@ import lionode
 
 ROOT = Path(lionode.__file__).parent
 LAYERS = (
-    "_validate", "storage", "_expression", "kappas", "objectives", "system", "presets", "optimum",
-    "trajectory", "lyapunov", "flow", "updates", "torch", "ensemble", "rates", "phase", "plots",
+    "_validate", "_processes", "storage", "_expression", "kappas", "objectives", "system", "presets",
+    "optimum", "trajectory", "lyapunov", "flow", "updates", "torch", "ensemble", "rates", "phase", "plots",
     "worst_case", "verify", "reproduce", "cli",
 )  # fmt: skip
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name != "__init__.py")

@@ -13,11 +13,6 @@ from lionode import plots, reproduce
 SCRIPTS = reproduce.find()
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("LIONODE_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script_reproduces(name, tmp_path):
     rows = reproduce.run(reproduce.load(SCRIPTS[name]), tmp_path)
@@ -80,16 +75,16 @@ def test_what_has_run_before_comes_from_the_cache(tmp_path):
     outs = [tmp_path / name for name in "abc"]
     for out in outs:
         out.mkdir()
-    rows, cached = reproduce.run_once(path, outs[0])
+    rows, cached = reproduce.measure((path, outs[0], False))
     assert not cached
-    again, cached = reproduce.run_once(path, outs[1])
+    again, cached = reproduce.measure((path, outs[1], False))
     assert cached
     assert again == rows
     assert (outs[1] / "fig99.png").read_bytes() == (outs[0] / "fig99.png").read_bytes()
     assert (tmp_path / "ran").read_text() == "x"
-    assert not reproduce.run_once(path, outs[2], full=True)[1]
+    assert not reproduce.measure((path, outs[2], True))[1]
     path.write_text(path.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
-    assert not reproduce.run_once(path, outs[1])[1]
+    assert not reproduce.measure((path, outs[1], False))[1]
     assert (tmp_path / "ran").read_text() == "xxx"
 
 
@@ -105,9 +100,9 @@ def test_what_was_computed_before_an_interruption_is_not_computed_again(tmp_path
 
 def test_what_could_not_be_tested_says_so_and_is_not_kept(tmp_path):
     path = a_script(tmp_path, "no data here")
-    rows, _ = reproduce.run_once(path, tmp_path)
+    ((rows, _),) = reproduce.run_all([path], tmp_path)
     assert rows[0].verdict == "not testable here: no data here"
-    assert not reproduce.run_once(path, tmp_path)[1]
+    assert not reproduce.measure((path, tmp_path, False))[1]
     reproduce.report(tmp_path, tmp_path / "report.md")
     assert "not testable here: no data here" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
