@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 RESULTS = "results.json"
+CONTACT = "contact.png"
 
 PACKAGE = Path(__file__).resolve().parent
 SCRIPTS = PACKAGE.parent / "scripts"
@@ -250,10 +251,13 @@ def natural(name: str) -> tuple[str, int, str]:
 
 
 def report(out: Path, target: Path) -> list[Row]:
-    """Write the table of all rows measured so far, and return them."""
+    """Write the table of all rows measured so far and a contact sheet of their figures; return the rows."""
     kept = json.loads((out / RESULTS).read_text(encoding="utf-8"))
     rows = [Row(**row) for rows in kept.values() for row in rows]
     storage.write_atomically(target, (HEADER + "".join(_lines(rows, out, target.parent))).encode())
+    pictures = [out / f"{name}.png" for name in kept if (out / f"{name}.png").exists()]
+    if pictures:
+        plots.contact_sheet(pictures, out / CONTACT)
     return rows
 
 

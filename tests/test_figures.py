@@ -170,3 +170,15 @@ def test_what_cannot_be_drawn_is_refused(draw, match):
     _, ax = plots.figure()
     with pytest.raises(ValueError, match=match):
         draw(ax, ln.simulate(system, [0.1], 1.0))
+
+
+def test_the_contact_sheet_shows_every_figure(tmp_path):
+    from PIL import Image
+
+    colors = ["red", "lime", "blue", "black"]
+    pictures = [tmp_path / f"fig{i}.png" for i in range(4)]
+    for path, color in zip(pictures, colors, strict=True):
+        Image.new("RGB", (1400, 400), color).save(path)
+    sheet = Image.open(plots.contact_sheet(pictures, tmp_path / "contact.png"))
+    seen = {color for _, color in sheet.getcolors(maxcolors=10**6)}
+    assert seen >= {(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)}

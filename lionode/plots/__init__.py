@@ -11,13 +11,14 @@ from lionode.plots.draw import (
     verification,
 )
 from lionode.plots.portrait import phase_plane, portrait, portraits
-from lionode.plots.style import COLORS, WIDTHS, context, figure, save, shades
+from lionode.plots.style import COLORS, WIDTHS, contact_sheet, context, figure, save, shades
 
 __all__ = [
     "COLORS",
     "WIDTHS",
     "certificate",
     "constraint_set",
+    "contact_sheet",
     "context",
     "figure",
     "level_sets",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,11 @@ from typing import Any
 import matplotlib as mpl
 from cycler import cycler
 from matplotlib import pyplot as plt
+from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["COLORS", "WIDTHS", "canvas", "context", "figure", "save", "shades"]
+from lionode import storage
+
+__all__ = ["COLORS", "WIDTHS", "canvas", "contact_sheet", "context", "figure", "save", "shades"]
 
 COLORS = {
     "blue": "#0072B2",
@@ -23,6 +28,7 @@ COLORS = {
 }
 """Okabe and Ito's palette: told apart with any colour vision."""
 
+DPI = 200
 WIDTHS = {1: 3.4, 2: 7.0}
 """Inches: one and two columns of a two-column page."""
 
@@ -68,7 +74,40 @@ def save(fig: Any, name: str, out: str | os.PathLike[str]) -> list[Path]:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
-    fig.savefig(paths[0], dpi=200, metadata={"Software": None})
+    fig.savefig(paths[0], dpi=DPI, metadata={"Software": None})
     fig.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
     plt.close(fig)
     return paths
+
+
+def contact_sheet(pictures: Sequence[Path], target: Path, *, columns: int = 3, width: int = 640) -> Path:
+    """One PNG with all pictures and their names, all at one scale, in columns that are filled evenly.
+
+    Parameters
+    ----------
+    pictures : sequence of Path
+        PNG files, in the order they are shown.
+    target : Path
+        Where to write.
+    columns, width : int, optional
+        The columns, and their width in pixels: that of a figure of two page columns.
+    """
+    gap = width // 20
+    scale = width / (WIDTHS[2] * DPI)
+    heights = [gap] * columns
+    placed = []
+    for path in pictures:
+        with Image.open(path) as picture:
+            size = (round(picture.width * scale), round(picture.height * scale))
+            small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        column = heights.index(min(heights))
+        placed.append((path.stem, small, (gap + column * (width + gap), heights[column])))
+        heights[column] += small.height + gap
+    sheet = Image.new("RGB", (gap + columns * (width + gap), max(heights)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=gap * 0.6)
+    for name, small, (left, top) in placed:
+        sheet.paste(small, (left, top))
+        pen.text((left, top - 0.8 * gap), name, fill="gray", font=font)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return storage.write_atomically(target, buffer.getvalue())
