@@ -170,17 +170,13 @@ def ensemble(
         _validate.count("max_steps", max_steps),
         _validate.count("workers", os.cpu_count() or 1 if workers is None else workers),
     )  # fmt: skip
-    result = _empty(systems, job)
-    groups: dict[tuple[int, Any], list[int]] = {}
-    for i, one in enumerate(systems):
-        groups.setdefault((id(one.objective), one.kappa), []).append(i)
-    for members in groups.values():
-        index = np.array(members)
-        advance = _compiled(systems[members[0]], method)
+    result, states = _empty(systems, job)
+    for index in _groups(systems):
+        advance = _compiled(systems[index[0]], method)
         if advance is None:
             _ordinary(result, job, index, "auto" if method == "lanes" else method)
         else:
-            _lanes(result, job, index, advance)
+            _lanes(result, states, job, index, advance)
     return result
 
 
@@ -198,6 +194,16 @@ def _systems(system: LionK | Sequence[LionK], count: int, dim: int) -> tuple[Lio
             f"system must be one LionK or one for each of the {count} starts, got {len(systems)}"
         )
     return systems
+
+
+def _groups(systems: tuple[LionK, ...]) -> list[NDArray[np.int64]]:
+    """The trajectories that share f and κ, and with them a kernel."""
+    if all(one is systems[0] for one in systems):
+        return [np.arange(len(systems))]
+    groups: dict[tuple[int, Any], list[int]] = {}
+    for i, one in enumerate(systems):
+        groups.setdefault((id(one.objective), one.kappa), []).append(i)
+    return [np.array(members) for members in groups.values()]
 
 
 def _compiled(system: LionK, method: str) -> Callable[..., None] | None:
@@ -218,23 +224,30 @@ def _compiled(system: LionK, method: str) -> Callable[..., None] | None:
         return None
 
 
-def _empty(systems: tuple[LionK, ...], job: _Job) -> Ensemble:
+def _empty(systems: tuple[LionK, ...], job: _Job) -> tuple[Ensemble, Array]:
+    """Room for the results, and the array that x and m are the two halves of."""
     count, d = job.x0s.shape
     times = job.times if job.times.size else np.array([job.t_end])
-    shape = (count, len(times), d)
-    return Ensemble(
-        systems, times, np.full(shape, np.nan), np.full(shape, np.nan),
+    states = np.empty((count, len(times), 2 * d))
+    result = Ensemble(
+        systems, times, states[..., :d], states[..., d:],
         np.full(count, "", dtype="<U24"), np.full(count, "", dtype=object),
         np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count),
         np.zeros(count, np.int64), np.full(count, "lanes", dtype="<U24"),
     )  # fmt: skip
+    return result, states
 
 
-def _lanes(result: Ensemble, job: _Job, index: NDArray[np.int64], advance: Callable[..., None]) -> None:
+def _lanes(
+    result: Ensemble, states: Array, job: _Job, index: NDArray[np.int64], advance: Callable[..., None]
+) -> None:
     count, d = len(index), job.x0s.shape[1]
     starts = np.concatenate([job.x0s[index], job.m0s[index]], axis=1)
-    coefficients = np.array([list(result.systems[i].coefficients.values()) for i in index])
-    states = np.full((count, job.times.size, 2 * d), np.nan)
+    coefficients = _coefficients(result.systems, index)
+    # Where one kernel does it all it writes into the result itself.
+    whole = count == len(result) and job.times.size > 0
+    if not whole:
+        states = np.empty((count, job.times.size, 2 * d))
     report = np.zeros((count, 7 + 2 * d))
     blocks = max(1, min(4 * job.workers if job.workers > 1 else 1, count // BLOCK))
     bounds = np.linspace(0, count, blocks + 1).astype(np.int64)
@@ -250,15 +263,24 @@ def _lanes(result: Ensemble, job: _Job, index: NDArray[np.int64], advance: Calla
     else:
         with ThreadPoolExecutor(job.workers) as pool:
             list(pool.map(run, range(blocks)))
-    kept = states if job.times.size else report[:, None, 7:]
-    result.x[index], result.m[index] = kept[..., :d], kept[..., d:]
+    if not whole:
+        kept = states if job.times.size else report[:, None, 7:]
+        result.x[index], result.m[index] = kept[..., :d], kept[..., d:]
     for end, (status, message) in ENDS.items():
         ended = report[:, 0] == end
         result.status[index[ended]] = str(status)
-        result.message[index[ended]] = [message.format(t=t) for t in report[ended, 1]]
+        times, which = np.unique(report[ended, 1], return_inverse=True)
+        result.message[index[ended]] = np.array([message.format(t=t) for t in times], dtype=object)[which]
     result.reached[index], result.entry_time[index] = report[:, 1], report[:, 2]
     result.max_increase[index], result.balance[index] = report[:, 3], np.abs(report[:, 4])
     result.nfev[index] = STAGES * (report[:, 5] + report[:, 6])
+
+
+def _coefficients(systems: tuple[LionK, ...], index: NDArray[np.int64]) -> Array:
+    """α, γ, ε, λ of each trajectory. Shape ``(len(index), 4)``."""
+    if all(systems[i] is systems[index[0]] for i in index):
+        return np.tile(list(systems[index[0]].coefficients.values()), (len(index), 1))
+    return np.array([list(systems[i].coefficients.values()) for i in index])
 
 
 def _ordinary(result: Ensemble, job: _Job, index: NDArray[np.int64], method: str) -> None:
@@ -274,6 +296,7 @@ def _ordinary(result: Ensemble, job: _Job, index: NDArray[np.int64], method: str
     for i, (saved, status, message, numbers, nfev, used) in zip(index, rows, strict=True):
         d = job.x0s.shape[1]
         result.x[i, : len(saved)], result.m[i, : len(saved)] = saved[:, :d], saved[:, d:]
+        result.x[i, len(saved) :], result.m[i, len(saved) :] = np.nan, np.nan
         result.status[i], result.message[i], result.nfev[i], result.method[i] = status, message, nfev, used
         result.reached[i], result.entry_time[i], result.max_increase[i], result.balance[i] = numbers
 

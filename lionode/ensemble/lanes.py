@@ -116,6 +116,9 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
                 elif report[k, 5] + report[k, 6] >= max_steps:
                     end = OUT_OF_STEPS
             if end >= 0:
+                for j in range(cursor[l], grid.size):
+                    for i in range(n):
+                        states[k, j, i] = np.nan
                 report[k, 0], report[k, 1] = end, t[l]
                 for i in range(n):
                     report[k, 7 + i] = w[(Y + i) * LANES + l]
