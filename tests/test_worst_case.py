@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import lionode as ln
@@ -69,6 +69,24 @@ def test_the_search_agrees_with_the_closed_form():
     assert worst_case.largest_lr(0.4, 0.7, 0.3) == pytest.approx(lr, rel=2 * worst_case.LR_TOL)
 
 
+@given(BETAS, st.floats(0, 2), st.floats(0.3, 3))
+@example((0.0, 0.0), 2.3e-313, 1.0)
+@example((0.5, 0.5), 0.5, 1.0)
+def test_the_closed_form_is_where_the_condition_turns(betas, lam, product):
+    beta1, beta2 = betas
+    lr = ln.monotone_lr(beta1, beta2, lam, smoothness=product, decay="implicit")
+
+    def slack(eta):
+        cl = eta * lam * beta1 / (eta * lam * (1 - beta1) + 1 - beta2)
+        return 2 * (1 + cl) - eta * (product - lam * (1 + cl))
+
+    for eta in np.geomspace(1e-6, min(lr, 1e9), 50)[:-1]:
+        assert slack(eta) > -1e-9
+    if lr < 1e9:
+        assert slack(lr * (1 + 1e-6)) <= slack(lr * (1 - 1e-6))
+        assert slack(lr) == pytest.approx(0, abs=1e-9 * (1 + lr))
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     BETAS, st.floats(0, 2), st.floats(0.3, 3), st.floats(0.3, 3), st.floats(0.05, 1), st.integers(0, 10**6)
@@ -80,6 +98,7 @@ def test_no_update_within_the_frontier_raises_h(betas, lam, smoothness, ell, sha
     f = ln.objectives.quadratic(q @ np.diag(smoothness * np.array([1.0, 0.4, 0.1])) @ q.T, rng.normal(size=3))
     kappa = ln.kappas.PseudoHuber(1 / ell)
     lr = share * ln.monotone_lr(beta1, beta2, lam, smoothness=smoothness, kappa_smoothness=ell)
+    assume(lr * lam < 1)  # at 1/λ itself explicit updates have no implicit form
     s = ln.LionK.from_optimizer(f, kappa, lr=lr, beta1=beta1, beta2=beta2, lam=lam)
     x0 = rng.uniform(-0.9, 0.9, 3) / max(lam, 0.3)
     run = ln.iterate(s, x0, 40, lr=lr, m0=rng.normal(size=3))

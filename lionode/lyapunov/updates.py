@@ -44,7 +44,7 @@ def monotone_lr(
     Returns
     -------
     float
-        Infinite if every η will do; with explicit decay 1/λ at most.
+        Infinite if every η will do; with explicit decay 1/λ then, which η must stay below.
 
     Raises
     ------
@@ -57,11 +57,14 @@ def monotone_lr(
         "kappa_smoothness", kappa_smoothness
     )
     _validate.choice("decay", decay, ("explicit", "implicit"))
-    # 1 + cλ = (ηλ + 1−β₂)/(ηλ(1−β₁) + 1−β₂) makes the condition a quadratic in η, negative at 0.
-    roots = np.roots([
-        product * lam * (1 - beta1) - lam**2, (1 - beta2) * (product - lam) - 2 * lam, -2 * (1 - beta2)
-    ])  # fmt: skip
-    lr = min((float(root.real) for root in roots if root.imag == 0 and root.real > 0), default=math.inf)
+    # 1 + cλ = (ηλ + 1−β₂)/(ηλ(1−β₁) + 1−β₂) makes the condition aη² + bη ≤ 2(1−β₂): its least positive root.
+    a = product * lam * (1 - beta1) - lam**2
+    b = (1 - beta2) * (product - lam) - 2 * lam
+    root = math.sqrt(max(0.0, square := b * b + 8 * a * (1 - beta2)))
+    if square < 0 or (a <= 0 and b <= 0):
+        lr = math.inf
+    else:
+        lr = 4 * (1 - beta2) / (b + root) if b > 0 else (root - b) / (2 * a)
     return lr if decay == "implicit" else 1 / (1 / lr + lam)
 
 
