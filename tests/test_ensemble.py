@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import platform
+import re
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 
 import lionode as ln
-from lionode.ensemble import compile as compiler
 from lionode.ensemble import ensemble
+from lionode.ensemble.compile import kernel
+from lionode.ensemble.rodas5p import RODAS5P
+from lionode.ensemble.simd import rsqrt
 
 GRID = np.linspace(0.0, 6.0, 61)
 ROSENBROCK = ln.objectives.from_expression("(1 - x1)**2 + 10*(x2 - x1**2)**2")
@@ -142,12 +147,13 @@ def test_the_budget_ends_a_trajectory_with_its_status() -> None:
 
 def test_the_kernel_is_kept_on_disk_whole() -> None:
     system = ln.LionK(ROSENBROCK, ln.kappas.PseudoHuber(0.3), **GENERAL)
-    compiler.kernel(system)
+    ensemble(system, [[1.0, 2.0]], 1.0, workers=1)
     code = (
         "import lionode as ln\n"
-        "from lionode.ensemble import compile as c\n"
+        "from lionode.ensemble.compile import kernel\n"
+        "from lionode.ensemble.rodas5p import RODAS5P\n"
         "f = ln.objectives.from_expression('(1 - x1)**2 + 10*(x2 - x1**2)**2')\n"
-        "k = c.kernel(ln.LionK(f, ln.kappas.PseudoHuber(0.3)))\n"
+        "k = kernel(f, ln.kappas.PseudoHuber(0.3), RODAS5P)\n"
         "from lionode.ensemble import ensemble\n"
         "ensemble(ln.LionK(f, ln.kappas.PseudoHuber(0.3)), [[1.0, 2.0]], 1.0, workers=1)\n"
         "print(sum(k.stats.cache_hits.values()), sum(k.stats.cache_misses.values()))\n"
@@ -178,6 +184,159 @@ def test_bad_input_is_named(change, error, says) -> None:
         ensemble(**{"system": system, "x0s": [[0.0, 1.0]], "t_end": 1.0, **change})
 
 
-def test_lanes_say_why_they_cannot() -> None:
-    with pytest.raises(ValueError, match="has kinks"):
-        ensemble(ln.LionK(ROSENBROCK, ln.kappas.L1()), [[0.0, 1.0]], 1.0, method="lanes")
+@pytest.mark.parametrize(
+    ("method", "kappa", "says"),
+    [
+        ("lanes", ln.kappas.Lp(3), "not separable"),
+        ("lanes", ln.kappas.Power(1.5), "not piecewise linear"),
+        ("exact", ln.kappas.Huber(0.3), "not piecewise linear"),
+        ("exact", ln.kappas.TopK(1), "not piecewise linear"),
+    ],
+)
+def test_compiled_code_says_why_there_is_none(method, kappa, says) -> None:
+    with pytest.raises(ValueError, match=says):
+        ensemble(ln.LionK(ROSENBROCK, kappa), [[0.0, 1.0]], 1.0, method=method)
+
+
+def test_nothing_slides_without_look_ahead_so_the_ordinary_path_is_taken() -> None:
+    systems = [ln.LionK(QUADRATIC, ln.kappas.L1(), epsilon=e, lam=0.6) for e in (0.0, 0.4)]
+    result = ensemble(systems, [[2.0, -1.0]] * 2, 1.0, workers=1)
+    assert result.method.tolist() == ["event", "exact"]
+    with pytest.raises(ValueError, match="nothing slides at ε = 0"):
+        ensemble(systems[0], [[2.0, -1.0]], 1.0, method="exact")
+
+
+QUADRATIC = ln.objectives.from_expression("(x1 - 1.5)**2 + x2**2 + 0.8*x1*x2")
+CUBIC = ln.objectives.from_expression("x1**4/4 + (x2 - x1)**2 + x3**2 - x2*x3 + exp(0.3*x3)")
+KINKED = [
+    (QUADRATIC, ln.kappas.L1(), 0.6),
+    (QUADRATIC, ln.kappas.L1(), 1.5),
+    (ROSENBROCK, ln.kappas.L1(), 0.6),
+    (QUADRATIC, ln.kappas.SoftThreshold(0.3), 0.9),
+    (ROSENBROCK, ln.kappas.SoftThreshold(0.3), 0.6),
+    (CUBIC, ln.kappas.Scaled(ln.kappas.L1(), 1.4), 0.8),
+    (QUADRATIC, ln.kappas.L1(), 0.0),
+]
+
+
+@pytest.fixture(scope="module", params=KINKED, ids=lambda row: f"{row[0].name} {row[1]} {row[2]}")
+def kinked(request):
+    """A piecewise linear system, starts, and their paths by the mode-wise method of `simulate`, its oracle."""
+    f, kappa, lam = request.param
+    system = ln.LionK(f, kappa, alpha=0.7, gamma=1.3, epsilon=0.4, lam=lam)
+    rng = np.random.default_rng(7)
+    x0s, m0s = rng.uniform(-2, 2, (16, f.dim)), rng.uniform(-0.5, 0.5, (16, f.dim))
+    runs = [
+        ln.simulate(system, x, 8.0, m, "event", 1e-11, 1e-12, np.linspace(0, 8, 81))
+        for x, m in zip(x0s, m0s, strict=True)
+    ]
+    return system, x0s, m0s, runs
+
+
+def path_errors(result, runs) -> np.ndarray:
+    ours = np.concatenate([result.x, result.m], axis=2)
+    return np.array([
+        np.abs(path - np.concatenate([run.x, run.m], axis=1)).max()
+        for path, run in zip(ours, runs, strict=True)
+    ])  # fmt: skip
+
+
+def test_the_exact_flow_is_that_of_the_event_method(kinked) -> None:
+    system, x0s, m0s, runs = kinked
+    grid = np.linspace(0, 8, 81)
+    result = ensemble(system, x0s, 8.0, m0s, 1e-8, 1e-10, grid, workers=1)
+    assert (result.method == "exact").all()
+    assert result.success.all()
+    resolved = np.array([run.status == "finished" for run in runs])
+    assert resolved.sum() >= 14
+    size = max(1.0, np.abs(result.x).max(), np.abs(result.m).max())
+    assert path_errors(result, runs)[resolved].max() <= SLACK * 1e-8 * size
+    for i in np.flatnonzero(resolved):
+        cert = ln.certify(runs[i], optimum=False)
+        assert result.entry_time[i] == pytest.approx(cert.entry_time, rel=1e-6)
+    assert result.max_increase[np.isfinite(result.max_increase)].max() <= 1e-8
+    assert result.balance.max() <= 1e-6
+
+
+def test_the_exact_flow_converges_with_its_tolerance(kinked) -> None:
+    """Each hundredth of the tolerance takes at least a tenth of the error off."""
+    system, x0s, m0s, runs = kinked
+    resolved = np.array([run.status == "finished" for run in runs])
+    worst = [
+        path_errors(ensemble(system, x0s, 8.0, m0s, tol, tol / 100, np.linspace(0, 8, 81), workers=1), runs)
+        for tol in (1e-5, 1e-7, 1e-9)
+    ]
+    medians = [np.median(errors[resolved]) for errors in worst]
+    assert medians[1] < 0.1 * medians[0]
+    assert medians[2] < 0.1 * medians[1]
+
+
+def test_smoothed_lanes_tend_to_the_exact_flow_and_say_how_far_they_are(kinked) -> None:
+    system, x0s, m0s, runs = kinked
+    resolved = np.array([run.status == "finished" for run in runs])
+    result = ensemble(system, x0s, 8.0, m0s, 1e-8, 1e-10, np.linspace(0, 8, 81), method="lanes", workers=1)
+    assert (result.method == "lanes").all()
+    assert result.success.all()
+    errors = path_errors(result, runs)[resolved]
+    estimates = result.error_estimate[resolved]
+    assert (estimates > 0).all()
+    assert (errors <= 2 * estimates + SLACK * 1e-8).all()
+    assert np.median(errors) <= 1e-5
+
+
+def test_flow_without_a_unique_mode_goes_to_simulate() -> None:
+    """κ = L1 at a maximum of f in x2: M is indefinite and both sides of the kink lead away."""
+    f = ln.objectives.from_expression("x1**2 - x2**2")
+    system = ln.LionK(f, ln.kappas.L1(), epsilon=0.5, lam=0.6)
+    result = ensemble(system, [[1.0, 0.0], [1.0, 0.5]], 2.0, workers=1)
+    assert result.method.tolist() == ["event", "exact"]
+    assert result.success.all()
+
+
+def test_a_mild_flow_at_a_tight_tolerance_takes_the_explicit_scheme() -> None:
+    mild = ln.LionK(QUADRATIC, ln.kappas.PseudoHuber(1.0), **GENERAL)
+    x0s, m0s = starts(6, seed=5)
+    grid = np.linspace(0, 6, 61)
+    tight = ensemble(mild, x0s, 6.0, m0s, 1e-10, 1e-12, grid, workers=1)
+    assert "DOP853" in tight.message[0]
+    assert_same_paths(tight, 1e-10, 1e-12)
+    assert "Rodas5P" in ensemble(mild, x0s, 6.0, m0s, 1e-6, workers=1).message[0]
+    named = ensemble(mild, x0s, 6.0, m0s, 1e-10, 1e-12, grid, method="lanes:Rodas5P", workers=1)
+    assert np.abs(named.x - tight.x).max() <= SLACK * 1e-10 * 2
+    # ∇κ* is steep at the edge of dom κ*, where no quadrature converges.
+    tame = 0.6 * np.abs(tight.x).max(axis=(1, 2)) < 0.9
+    assert tame.sum() >= 3
+    assert tight.balance[tame].max() <= 1e-7
+
+
+def test_decay_towards_the_face_is_not_an_entry() -> None:
+    """u = 1 from the start, λx falls to 1 like e^{−λt} for ever; κ's slopes let x come inside by rounding only."""
+    f = ln.objectives.from_expression("(x1 - 9)**2")
+    for kappa in (ln.kappas.L1(), ln.kappas.Huber(0.3)):
+        system = ln.LionK(f, kappa, epsilon=0.5, lam=1.5)
+        result = ensemble(system, [[2.0]], 40.0, workers=1)
+        assert result.entry_time[0] == np.inf
+        assert np.isinf(ln.certify(ln.simulate(system, [2.0], 40.0)).entry_time)
+
+
+def test_reciprocal_roots_are_right_to_two_roundings() -> None:
+    import mpmath
+
+    s = 10.0 ** np.random.default_rng(0).uniform(-300, 300, 200)
+    for value in s:
+        exact = 1 / mpmath.sqrt(mpmath.mpf(float(value)))
+        assert abs(mpmath.mpf(float(rsqrt(value))) - exact) <= 2 * 2.0**-53 * exact
+
+
+def test_a_step_fills_simd_registers() -> None:
+    """Where the compiler gives up on one line of the step, all lanes are computed one by one."""
+    if platform.machine() != "x86_64":
+        pytest.skip("reads x86-64 assembly")
+    for kappa in (ln.kappas.PseudoHuber(0.3), ln.kappas.L1()):
+        module = sys.modules[kernel(ROSENBROCK, kappa, RODAS5P).__module__]
+        fresh = numba.njit(**module.OPTIONS | {"cache": False})(module.step.py_func)
+        fresh(np.ones(module.PLACES * module.LANES), 1e-6, 1e-6, 1.0, 10)
+        (text,) = fresh.inspect_asm().values()
+        packed = len(re.findall(r"\bv?mulpd\b", text))
+        assert packed > 50
+        assert len(re.findall(r"\bv?mulsd\b", text)) < packed / 10

@@ -11,35 +11,29 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numba
+import numpy as np
+from scipy.integrate import RK45
 
-from lionode.ensemble import emit, lanes
-from lionode.system import LionK
+from lionode.ensemble import exact, lanes, simd
+from lionode.ensemble.emit import TOO_LARGE, Model, Scheme, layout, loss_source, places, step_source
+from lionode.ensemble.forms import Unsupported
+from lionode.flow.simulate import ERRORS
+from lionode.kappas import Potential
+from lionode.objectives.base import Objective
 
 __all__ = ["cache_folder", "kernel"]
 
-TOO_LARGE = 1e100
-"""A state beyond this is on its way to overflow: its squares would be."""
-
 HEADER = """# Written by lionode; safe to delete.
 import math
+{simd}
 
-import numpy as np
-from numba import njit
-
-OPTIONS = {{"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {{"contract", "arcp", "nsz"}}}}
-LANES, RADIUS, TOO_LARGE = {lanes}, {radius}, {too_large}
-FINISHED, TOO_FAR, TOO_SMALL, OUT_OF_STEPS = {ends}
+OPTIONS = {{"cache": True, **OPTIONS}}
+N, DEGREE, LOW, HIGH, TOO_LARGE, ERRORS = {numbers}
+LANES, FINISHED, TOO_FAR, TOO_SMALL, OUT_OF_STEPS = {constants}
 {rows}
 """
-
-ROW_NAMES = {
-    "Y": "y", "NEW": "new", "DENSE": "dense", "COEFFICIENTS": "coefficients", "STEP": "h", "ERROR": "error",
-    "FACTOR": "factor", "ENERGY": "energy", "RATE": "rate", "INSIDE": "inside", "ENERGY_NEW": "energy_new",
-    "RATE_NEW": "rate_new", "INSIDE_NEW": "inside_new", "DISSIPATED": "dissipated", "ROWS": "rows",
-}  # fmt: skip
 
 
 def cache_folder() -> Path:
@@ -48,7 +42,7 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "lionode"
 
 
-def kernel(system: LionK) -> Callable[..., None]:
+def kernel(objective: Objective, kappa: Potential, scheme: Scheme) -> Callable[..., None]:
     """The compiled `lanes.advance` of this f and κ; the coefficients are arguments of it.
 
     Raises
@@ -56,39 +50,84 @@ def kernel(system: LionK) -> Callable[..., None]:
     Unsupported
         If f or κ has no straight-line form.
     """
-    expression = system.objective.expression
-    if expression is None:
-        raise emit.Unsupported("f has no expression")
-    return _kernel(expression, system.objective.symbols, system.kappa, _Key(system))
-
-
-class _Key:
-    """Carries the system past the cache: only f and κ decide which kernel it is."""
-
-    def __init__(self, system: LionK) -> None:
-        self.system = system
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key)
-
-    def __hash__(self) -> int:
-        return 0
+    return _kernel(objective, kappa, scheme)
 
 
 @functools.lru_cache(maxsize=64)
-def _kernel(expression: Any, symbols: Any, kappa: Any, key: _Key) -> Callable[..., None]:
-    row = emit.layout(key.system.dim)
-    radius = float(getattr(kappa, "radius", float("inf")))
+def _kernel(objective: Objective, kappa: Potential, scheme: Scheme) -> Callable[..., None]:
+    model = Model(objective, kappa)
+    low, high = model.bounds
+    numbers = (model.n, scheme.degree, low, high, TOO_LARGE, ERRORS)
+    constants = (lanes.LANES, lanes.FINISHED, lanes.TOO_FAR, lanes.TOO_SMALL, lanes.OUT_OF_STEPS)
+    row = layout(model.d, scheme.degree)
     header = HEADER.format(
-        lanes=lanes.LANES,
-        radius=f"float({str(radius)!r})",
-        too_large=TOO_LARGE,
-        ends=(lanes.FINISHED, lanes.TOO_FAR, lanes.TOO_SMALL, lanes.OUT_OF_STEPS),
-        rows="\n".join(f"{name} = {row[key]}" for name, key in ROW_NAMES.items()),
+        simd=inspect.getsource(simd),
+        numbers=", ".join(f"float({str(v)!r})" if isinstance(v, float) else str(v) for v in numbers),
+        constants=", ".join(map(str, constants)),
+        rows="\n".join(f"{name.upper()} = {first}" for name, first in row.items()),
     )
-    driver = [f"@njit(**OPTIONS)\n{inspect.getsource(part)}" for part in (lanes.between, lanes.advance)]
-    source = "\n\n".join([header, emit.step_source(key.system), *driver])
-    return _load(source)
+    parts = (lanes.between, lanes.entry, lanes.outside, lanes.load, lanes.rest, lanes.advance)
+    driver = [f"@njit(**OPTIONS)\n{inspect.getsource(part)}" for part in parts]
+    return _load("\n\n".join([header, step_source(model, scheme), *driver]))
+
+
+EXACT = """# Written by lionode; safe to delete.
+import math
+
+import numpy as np
+from numba import njit
+
+OPTIONS = {{"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {{"contract", "arcp", "nsz"}}}}
+inf = np.inf
+{numbers}
+{arrays}
+"""
+
+
+@functools.lru_cache(maxsize=64)
+def exact_kernel(objective: Objective, kappa: Potential) -> Callable[..., None]:
+    """The compiled `exact.advance` of this f and a piecewise linear κ, with the arguments of `kernel`'s.
+
+    Raises
+    ------
+    Unsupported
+        If f has no expression or κ is not piecewise linear.
+    """
+    if objective.expression is None:
+        raise Unsupported("f has no expression")
+    if kappa.kinks is None or kappa.slopes is None:
+        raise Unsupported(f"kappa {kappa} is not piecewise linear")
+    first = float(kappa.value([kappa.kinks[0]])) - kappa.slopes[0] * kappa.kinks[0]
+    d, kinks = objective.dim, len(kappa.kinks)
+    watched = d * (3 + 2 * kinks)
+    sizes = {
+        "y": 2 * d, "new": 2 * d, "point": 2 * d, "g": d, "q": d * d, "ahead": d, "u": d, "matrix": d * d,
+        "right": d, "chosen": d, "dual": d, "k": 14 * d, "c": 8 * d, "node": (exact.NODES + 1) * watched,
+        "noise": watched, "seen": watched,
+    }  # fmt: skip
+    numbers = {
+        "D": d, "NK": kinks, "WATCHED": watched, "FIRST": first, "TOO_LARGE": TOO_LARGE, "ERRORS": ERRORS,
+        "ROUNDING": exact.ROUNDING, "SINGULAR": exact.SINGULAR, "NODES": exact.NODES, "TIE": exact.TIE,
+        "STUCK": exact.STUCK, "FINISHED": lanes.FINISHED, "TOO_FAR": lanes.TOO_FAR,
+        "OUT_OF_STEPS": lanes.OUT_OF_STEPS, "PIECE": 0, "SLIDE": d, "INDEX": 2 * d, "FREE": 3 * d,
+        **{name.upper(): place for name, place in places(sizes).items()},
+    }  # fmt: skip
+    arrays = {
+        "KINKS": list(kappa.kinks), "SLOPES": list(kappa.slopes), "EDGES": [-np.inf, *kappa.kinks, np.inf],
+        "A": np.vstack([np.pad(RK45.A, ((0, 0), (0, 1))), RK45.B]).tolist(), "E": RK45.E.tolist(),
+        "P": RK45.P.tolist(), "BOOLE": [w / 90 for w in (7, 32, 12, 32, 7)],
+    }  # fmt: skip
+    header = EXACT.format(
+        numbers="\n".join(f"{name} = {number!r}" for name, number in numbers.items()),
+        arrays="\n".join(
+            f"{name} = np.array({values!r}, dtype=np.float64)" for name, values in arrays.items()
+        ),
+    )
+    parts = [part for name, part in vars(exact).items() if inspect.isfunction(part)]
+    driver = [
+        f"@njit(**OPTIONS, forceinline={part in exact.INLINED})\n{inspect.getsource(part)}" for part in parts
+    ]
+    return _load("\n\n".join([header, loss_source(objective), *driver]))
 
 
 def _load(source: str) -> Callable[..., None]:

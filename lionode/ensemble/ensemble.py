@@ -14,13 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from lionode import _validate
 from lionode._validate import Array
-from lionode.ensemble import compile as compiler
 from lionode.ensemble import lanes
-from lionode.ensemble.emit import Unsupported
+from lionode.ensemble.compile import exact_kernel, kernel
+from lionode.ensemble.dop853 import DOP853
+from lionode.ensemble.emit import TOO_LARGE, Scheme
+from lionode.ensemble.exact import GRADIENTS, STUCK, TIE
+from lionode.ensemble.forms import Unsupported
+from lionode.ensemble.rodas5p import RODAS5P
 from lionode.flow import simulate
+from lionode.flow.moreau import default_tau
 from lionode.flow.simulate import METHODS
 from lionode.lyapunov import certify
-from lionode.system import LionK
+from lionode.lyapunov.function import weight
+from lionode.system import EG_SLACK, LionK
 from lionode.trajectory import Status
 
 __all__ = ["Ensemble", "ensemble"]
@@ -28,16 +34,32 @@ __all__ = ["Ensemble", "ensemble"]
 MAX_DIM = 8
 """Straight-line code grows like d³ stages; beyond this it compiles for longer than it saves."""
 
-BLOCK = 64
+BLOCK = 2048
+"""Starts in a task at most: what an interrupt waits for, and what is held twice where κ is smoothed."""
+
+SHARE = 64
 """Fewest starts worth a thread of their own: eight refills of each lane."""
 
-STAGES = 8
-"""Gradients in a step of Rodas5P."""
+DOMAIN_SLACK = 1e-12
+"""λx within this of the edge of dom κ* is in it: rounding of the state, as in `Potential.contains`."""
+
+MILD, TIGHT = 6.0, 1e-9
+"""Up to this rate λ + γ + εαℓL of the fastest motion, and from this tolerance on, an explicit scheme of high
+order takes less time than Rodas5P for the same error (`benchmarks/RESULTS-ensemble.md`)."""
+
+EXACT = "exact"
+
+MAX_CORNER = 6
+"""Up to this many components the exact flow tries every way to go on from kinks met together, 3^d of them."""
+
+SCHEMES = {"lanes:Rodas5P": RODAS5P, "lanes:DOP853": DOP853}
+"""The schemes of the lanes by the name that `ensemble` takes."""
 
 ENDS = {
-    lanes.FINISHED: (Status.FINISHED, "Rodas5P reached t = {t:g}"),
-    lanes.TOO_FAR: (Status.DIVERGED, f"the state passed {compiler.TOO_LARGE:g} at t = {{t:g}}"),
+    lanes.FINISHED: (Status.FINISHED, "{name} reached t = {t:g}"),
+    lanes.TOO_FAR: (Status.DIVERGED, f"the state passed {TOO_LARGE:g} at t = {{t:g}}"),
     lanes.TOO_SMALL: (Status.FAILED, "no step is short enough at t = {t:g}: f or κ is not finite there"),
+    STUCK: (Status.FAILED, "no step is short enough at t = {t:g}: f is not finite there"),
     lanes.OUT_OF_STEPS: (Status.BUDGET, "the budget of steps was reached at t = {t:g}"),
 }
 
@@ -64,10 +86,13 @@ class Ensemble:
         Largest rise of H in one accepted step within dom κ* (−inf or NaN if there was none).
     balance : ndarray, shape (N,)
         |H(T) − H(t₀) + ∫Δ dt| within dom κ*, by a Lobatto rule on each step.
+    error_estimate : ndarray, shape (N,)
+        Where κ was smoothed, how far the runs at τ and τ/2 differ: what is returned is their combination
+        2·y_{τ/2} − y_τ, which is nearer; 0 elsewhere.
     nfev : ndarray of int, shape (N,)
-        Gradients of f that the integration took.
+        Gradients of f that the steps took.
     method : ndarray of str, shape (N,)
-        "lanes" or the integrator of `simulate`.
+        "lanes", "exact" or the integrator of `simulate`.
     """
 
     systems: tuple[LionK, ...]
@@ -80,6 +105,7 @@ class Ensemble:
     entry_time: Array
     max_increase: Array
     balance: Array
+    error_estimate: Array
     nfev: NDArray[np.int64]
     method: NDArray[np.str_]
 
@@ -121,9 +147,12 @@ def ensemble(
 ) -> Ensemble:
     """Integrate the flow from many starts.
 
-    A twice or once differentiable separable κ and an f with an expression of at most 8 variables run in
-    compiled lanes (Rodas5P, eight trajectories in lock step, each with its own step size), compiled once per
-    f and κ and kept on disk. Everything else takes `simulate`, start by start.
+    A separable κ that is differentiable or piecewise linear and an f with an expression of at most 8
+    variables run in code that is compiled once per f and κ, and kept on disk. A differentiable κ runs in lanes:
+    eight trajectories in lock step, each with its own step size. For a piecewise linear κ such as L1 the
+    flow is exact: every switch is located. Asked for "lanes", it is instead replaced by its Moreau
+    envelopes κ_τ and κ_{τ/2}, τ = √rtol, whose runs are combined; certificates are then those of the run with
+    κ_{τ/2}, whose H is exact. Everything else takes `simulate`, start by start.
 
     Parameters
     ----------
@@ -139,7 +168,9 @@ def ensemble(
         Increasing times in [0, t_end] to save. By default only the last state is kept, the one at the time
         ``reached``.
     method : str
-        "auto"; "lanes" to insist on compiled lanes; or a method of `simulate`.
+        "auto"; "exact" to insist on the compiled exact flow; "lanes" on compiled lanes, "lanes:Rodas5P" or
+        "lanes:DOP853" to choose their scheme too; or a method of `simulate`. Rodas5P is for stiff flows, and
+        taken unless the flow is known to be mild and the tolerance is tight.
     max_steps : int
         Budget of each trajectory.
     workers : int, optional
@@ -162,7 +193,7 @@ def ensemble(
     m0s = np.zeros_like(x0s) if m0s is None else np.array(_validate.array("m0s", m0s))
     if m0s.shape != x0s.shape:
         raise ValueError(f"m0s must have the shape of x0s, {x0s.shape}, got {m0s.shape}")
-    _validate.choice("method", method, ("auto", "lanes", *METHODS))
+    _validate.choice("method", method, ("auto", EXACT, "lanes", *SCHEMES, *METHODS))
     t_end = _validate.positive("t_end", t_end)
     times = np.zeros(0) if t_eval is None else _validate.times("t_eval", t_eval, t_end)
     job = _Job(
@@ -172,11 +203,11 @@ def ensemble(
     )  # fmt: skip
     result, states = _empty(systems, job)
     for index in _groups(systems):
-        advance = _compiled(systems[index[0]], method)
-        if advance is None:
-            _ordinary(result, job, index, "auto" if method == "lanes" else method)
+        kernel = _kernel(systems[index[0]], method, job.rtol)
+        if kernel is None:
+            _ordinary(result, job, index, method)
         else:
-            _lanes(result, states, job, index, advance)
+            _compiled(result, states, job, index, kernel)
     return result
 
 
@@ -197,31 +228,71 @@ def _systems(system: LionK | Sequence[LionK], count: int, dim: int) -> tuple[Lio
 
 
 def _groups(systems: tuple[LionK, ...]) -> list[NDArray[np.int64]]:
-    """The trajectories that share f and κ, and with them a kernel."""
+    """The trajectories that share f and κ, and with them a kernel; those on which nothing slides apart."""
     if all(one is systems[0] for one in systems):
         return [np.arange(len(systems))]
-    groups: dict[tuple[int, Any], list[int]] = {}
+    groups: dict[tuple[int, Any, bool], list[int]] = {}
     for i, one in enumerate(systems):
-        groups.setdefault((id(one.objective), one.kappa), []).append(i)
+        groups.setdefault((id(one.objective), one.kappa, _slides(one)), []).append(i)
     return [np.array(members) for members in groups.values()]
 
 
-def _compiled(system: LionK, method: str) -> Callable[..., None] | None:
-    """The kernel for this f and κ, or None where the ordinary path is the right one."""
-    if method not in ("auto", "lanes"):
+def _slides(system: LionK) -> bool:
+    """Whether the flow can slide on a kink, and m be put on it: 0 < ε and εγ < 1."""
+    return system.epsilon > 0 and system.epsilon * system.gamma < 1 - EG_SLACK
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """Compiled code for one f and κ: what it is called, and what it does with a tolerance."""
+
+    advance: Callable[..., None]
+    method: str
+    name: str
+    gradients: int
+    share: float = 1.0
+    smooths: bool = False
+
+
+def _kernel(system: LionK, method: str, rtol: float) -> _Kernel | None:
+    """The compiled code that `method` asks for, or None where `simulate` is the right path.
+
+    Raises
+    ------
+    ValueError
+        If it is asked for by name and there is none.
+    """
+    if method in METHODS:
         return None
+    f, kappa = system.objective, system.kappa
     try:
-        if not system.kappa.smooth:
-            raise Unsupported(f"kappa {system.kappa} has kinks")
         if system.dim > MAX_DIM:
             raise Unsupported(f"f has {system.dim} variables, more than {MAX_DIM}")
-        if np.any(system.kappa.conjugate_subgradient(np.zeros(system.dim))):
-            raise Unsupported(f"kappa {system.kappa} is not least at 0")
-        return compiler.kernel(system)
+        if method == EXACT or (method == "auto" and not kappa.smooth):
+            if system.dim > MAX_CORNER:
+                raise Unsupported(f"f has {system.dim} variables, more than {MAX_CORNER}")
+            if not _slides(system):
+                raise Unsupported("nothing slides at ε = 0 or εγ = 1")
+            return _Kernel(exact_kernel(f, kappa), EXACT, "the exact flow", GRADIENTS)
+        scheme = SCHEMES.get(method) or _scheme(system, rtol)
+        name = (
+            scheme.name
+            if kappa.smooth
+            else f"{scheme.name} with κ_τ, τ = {default_tau(rtol):g} and half of it,"
+        )
+        lanes_kernel = kernel(f, kappa, scheme)
+        return _Kernel(lanes_kernel, "lanes", name, scheme.gradients, scheme.share, not kappa.smooth)
     except Unsupported as reason:
-        if method == "lanes":
-            raise ValueError(f"method 'lanes' needs a closed form of f and a smooth κ: {reason}") from None
+        if method != "auto":
+            raise ValueError(f"method {method!r} has no compiled form here: {reason}") from None
         return None
+
+
+def _scheme(system: LionK, rtol: float) -> Scheme:
+    """The explicit scheme where the flow is known to be mild and the tolerance is tight."""
+    bend = system.kappa.lipschitz * (system.objective.smoothness or np.inf)
+    rate = system.lam + system.gamma + (system.epsilon * system.alpha * bend if system.epsilon > 0 else 0.0)
+    return DOP853 if rate <= MILD and rtol <= TIGHT else RODAS5P
 
 
 def _empty(systems: tuple[LionK, ...], job: _Job) -> tuple[Ensemble, Array]:
@@ -229,58 +300,105 @@ def _empty(systems: tuple[LionK, ...], job: _Job) -> tuple[Ensemble, Array]:
     count, d = job.x0s.shape
     times = job.times if job.times.size else np.array([job.t_end])
     states = np.empty((count, len(times), 2 * d))
+    numbers = [np.zeros(count) for _ in range(5)]
     result = Ensemble(
         systems, times, states[..., :d], states[..., d:],
-        np.full(count, "", dtype="<U24"), np.full(count, "", dtype=object),
-        np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count),
+        np.full(count, "", dtype="<U24"), np.full(count, "", dtype=object), *numbers,
         np.zeros(count, np.int64), np.full(count, "lanes", dtype="<U24"),
     )  # fmt: skip
     return result, states
 
 
-def _lanes(
-    result: Ensemble, states: Array, job: _Job, index: NDArray[np.int64], advance: Callable[..., None]
-) -> None:
-    count, d = len(index), job.x0s.shape[1]
+def _compiled(result: Ensemble, states: Array, job: _Job, index: NDArray[np.int64], kernel: _Kernel) -> None:
+    count = len(index)
     starts = np.concatenate([job.x0s[index], job.m0s[index]], axis=1)
-    coefficients = _coefficients(result.systems, index)
-    # Where one kernel does it all it writes into the result itself.
-    whole = count == len(result) and job.times.size > 0
-    if not whole:
-        states = np.empty((count, job.times.size, 2 * d))
-    report = np.zeros((count, 7 + 2 * d))
-    blocks = max(1, min(4 * job.workers if job.workers > 1 else 1, count // BLOCK))
+    tau = default_tau(job.rtol)
+    coefficients = [
+        _coefficients(result.systems, index, t) for t in ((tau, tau / 2) if kernel.smooths else (0.0,))
+    ]
+    report = np.zeros((count, 7 + starts.shape[1]))
+    blocks = max(-(-count // BLOCK), min(job.workers, count // SHARE))
     bounds = np.linspace(0, count, blocks + 1).astype(np.int64)
+    # Where one kernel does it all it writes into the result itself.
+    whole = count == len(result) and job.times.size > 0 and not kernel.smooths
 
     def run(block: int) -> None:
-        advance(
-            starts, coefficients, job.times, job.t_end, job.rtol, job.atol, job.max_steps,
-            bounds[block], bounds[block + 1], states, report,
-        )  # fmt: skip
+        part = slice(bounds[block], bounds[block + 1])
+        size = part.stop - part.start
+        runs = []
+        for row in coefficients:
+            saved = states[part] if whole else np.empty((size, job.times.size, starts.shape[1]))
+            told = np.zeros((size, report.shape[1]))
+            kernel.advance(
+                starts[part], row[part], job.times, job.t_end, kernel.share * job.rtol,
+                kernel.share * job.atol, job.max_steps, 0, size, saved, told,
+            )  # fmt: skip
+            runs.append((saved if job.times.size else told[:, None, 7:], told))
+        kept, report[part] = _combined(*runs) if kernel.smooths else runs[0]
+        if kernel.smooths:
+            result.error_estimate[index[part]] = _gap(runs[0][0], runs[1][0])
+        if not whole:
+            states[index[part]] = kept
 
-    if blocks == 1:
-        run(0)
+    if blocks == 1 or job.workers == 1:
+        for block in range(blocks):
+            run(block)
     else:
         with ThreadPoolExecutor(job.workers) as pool:
-            list(pool.map(run, range(blocks)))
-    if not whole:
-        kept = states if job.times.size else report[:, None, 7:]
-        result.x[index], result.m[index] = kept[..., :d], kept[..., d:]
+            try:
+                list(pool.map(run, range(blocks)))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    _told(result, index, report, kernel)
+    # No unique mode: the ordinary path says what then is done, and does it.
+    ties = index[report[:, 0] == TIE]
+    if ties.size:
+        _ordinary(result, job, ties, "auto")
+
+
+def _combined(coarse: tuple[Array, Array], fine: tuple[Array, Array]) -> tuple[Array, Array]:
+    """2·y_{τ/2} − y_τ, the same for the time of entry, and the rest of the report of the run at τ/2."""
+    report = fine[1].copy()
+    worse = coarse[1][:, 0] > 0
+    report[worse, :2] = coarse[1][worse, :2]
+    both = np.isfinite(coarse[1][:, 2]) & np.isfinite(fine[1][:, 2])
+    report[both, 2] = np.maximum(2 * fine[1][both, 2] - coarse[1][both, 2], 0.0)
+    report[:, 5:7] += coarse[1][:, 5:7]
+    return 2 * fine[0] - coarse[0], report
+
+
+def _gap(coarse: Array, fine: Array) -> Array:
+    """The largest difference along each path, as far as both reach."""
+    return np.asarray(np.max(np.nan_to_num(np.abs(fine - coarse)), axis=(1, 2), initial=0.0))
+
+
+def _told(result: Ensemble, index: NDArray[np.int64], report: Array, kernel: _Kernel) -> None:
+    """What the compiled code reported of each trajectory."""
     for end, (status, message) in ENDS.items():
         ended = report[:, 0] == end
         result.status[index[ended]] = str(status)
         times, which = np.unique(report[ended, 1], return_inverse=True)
-        result.message[index[ended]] = np.array([message.format(t=t) for t in times], dtype=object)[which]
+        texts = np.array([message.format(t=t, name=kernel.name) for t in times], dtype=object)
+        result.message[index[ended]] = texts[which]
     result.reached[index], result.entry_time[index] = report[:, 1], report[:, 2]
     result.max_increase[index], result.balance[index] = report[:, 3], np.abs(report[:, 4])
-    result.nfev[index] = STAGES * (report[:, 5] + report[:, 6])
+    result.nfev[index] = kernel.gradients * (report[:, 5] + report[:, 6])
+    result.method[index] = kernel.method
 
 
-def _coefficients(systems: tuple[LionK, ...], index: NDArray[np.int64]) -> Array:
-    """α, γ, ε, λ of each trajectory. Shape ``(len(index), 4)``."""
+def _coefficients(systems: tuple[LionK, ...], index: NDArray[np.int64], tau: float) -> Array:
+    """`emit.COEFFICIENTS` of each trajectory. Shape ``(len(index), 9)``."""
+
+    def row(system: LionK) -> list[float]:
+        alpha, gamma, epsilon, lam = system.coefficients.values()
+        drift = (lam + gamma) / (1 + epsilon * lam)
+        penalty = gamma / lam if lam > 0 else 0.0
+        return [alpha, gamma, epsilon, lam, weight(system), drift, penalty, tau, 1 + DOMAIN_SLACK]
+
     if all(systems[i] is systems[index[0]] for i in index):
-        return np.tile(list(systems[index[0]].coefficients.values()), (len(index), 1))
-    return np.array([list(systems[i].coefficients.values()) for i in index])
+        return np.tile(row(systems[index[0]]), (len(index), 1))
+    return np.array([row(systems[i]) for i in index])
 
 
 def _ordinary(result: Ensemble, job: _Job, index: NDArray[np.int64], method: str) -> None:
@@ -298,8 +416,12 @@ def _ordinary(result: Ensemble, job: _Job, index: NDArray[np.int64], method: str
         result.x[i, : len(saved)], result.m[i, : len(saved)] = saved[:, :d], saved[:, d:]
         result.x[i, len(saved) :], result.m[i, len(saved) :] = np.nan, np.nan
         result.status[i], result.message[i], result.nfev[i], result.method[i] = status, message, nfev, used
-        result.reached[i], result.entry_time[i], result.max_increase[i], result.balance[i] = numbers
+        for field, number in zip(NUMBERS, numbers, strict=True):
+            getattr(result, field)[i] = number
 
+
+NUMBERS = ("reached", "entry_time", "max_increase", "balance", "error_estimate")
+"""What `_one` returns as numbers, by the fields of `Ensemble`."""
 
 _TASKS: list[tuple[LionK, _Job, int, str]] = []
 
@@ -320,7 +442,8 @@ def _one(system: LionK, job: _Job, i: int, method: str) -> tuple[Any, ...]:
     saved = np.concatenate([run.x, run.m], axis=1)
     reached = 0.0 if run.dense is None else float(run.dense.breaks[-1])
     cert = certify(run)
-    numbers = (reached, cert.entry_time, cert.max_increase, cert.balance_residual)
+    estimate = float(run.info.get("error_estimate", 0.0)) if run.method == "moreau" else 0.0
+    numbers = (reached, cert.entry_time, cert.max_increase, cert.balance_residual, estimate)
     return (
         saved if job.times.size else saved[-1:],
         str(run.status),

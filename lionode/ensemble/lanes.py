@@ -6,7 +6,7 @@
 
 import numpy as np
 
-__all__ = ["FINISHED", "LANES", "OUT_OF_STEPS", "TOO_FAR", "TOO_SMALL", "advance", "between"]
+__all__ = ["FINISHED", "LANES", "OUT_OF_STEPS", "TOO_FAR", "TOO_SMALL", "advance"]
 
 LANES = 8
 
@@ -15,10 +15,64 @@ FINISHED, TOO_FAR, TOO_SMALL, OUT_OF_STEPS = 0, 1, 2, 3
 
 
 def between(w, l, i, theta):
-    """Component i of lane l at t + θh."""
-    p = (DENSE + 4 * i) * LANES + l
-    cubic = w[p + LANES] + theta * (w[p + 2 * LANES] + theta * w[p + 3 * LANES])
-    return w[(Y + i) * LANES + l] + theta * (w[p] + theta * cubic)
+    """Component i of lane l at the fraction theta of its last step."""
+    value = 0.0
+    for p in range(DEGREE - 1, -1, -1):
+        value = theta * (w[(DENSE + DEGREE * i + p) * LANES + l] + value)
+    return w[(BASE + i) * LANES + l] + value
+
+
+def entry(w, l):
+    """The time within the last step of lane l at which λx entered dom κ*, scaled by the lane's edge."""
+    edge = w[(COEFFICIENTS + 8) * LANES + l]
+    low, high = 0.0, 1.0
+    for _ in range(52):
+        middle = (low + high) / 2
+        inside = True
+        for i in range(N // 2):
+            y = w[(COEFFICIENTS + 3) * LANES + l] * between(w, l, i, middle)
+            inside = inside and LOW * edge <= y <= HIGH * edge
+        if inside:
+            high = middle
+        else:
+            low = middle
+    return w[BEFORE * LANES + l] + high * w[LENGTH * LANES + l]
+
+
+def outside(w, l):
+    """How far λx lies outside dom κ* in lane l, in the maximum norm."""
+    far = 0.0
+    for i in range(N // 2):
+        y = w[(COEFFICIENTS + 3) * LANES + l] * w[(Y + i) * LANES + l]
+        far = max(far, y - HIGH, LOW - y)
+    return far
+
+
+def load(w, l, start, coefficients, t_end, rtol):
+    """Begin a trajectory in lane l."""
+    rate = 0.0
+    for i in range(N):
+        w[(Y + i) * LANES + l] = start[i]
+    for i in range(coefficients.size):
+        w[(COEFFICIENTS + i) * LANES + l] = coefficients[i]
+    for i in range(4):
+        rate += coefficients[i]
+    for row in (T, ACCEPTED, REJECTED, BALANCE):
+        w[row * LANES + l] = 0.0
+    w[RISE * LANES + l] = -np.inf
+    # A guess that is corrected at once: it may shrink and grow by 5 a step.
+    w[H * LANES + l] = min(t_end, rtol**0.2 / rate)
+    begin(w, l)
+
+
+def rest(w, l):
+    """Leave lane l idle: what it computes is not read, but it should stay finite and unseen."""
+    for i in range(N):
+        w[(Y + i) * LANES + l] = 0.0
+    for row in (T, ACCEPTED, REJECTED):
+        w[row * LANES + l] = 0.0
+    w[H * LANES + l] = 1e-3
+    w[NEXT * LANES + l] = np.inf
 
 
 def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, last, states, report):
@@ -28,102 +82,79 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
     (N, 7 + 2d): how it ended, t reached, time of entry, largest rise of H, balance, accepted and rejected
     steps, and the last state.
     """
-    n = starts.shape[1]
-    w = np.ones(ROWS * LANES)
+    w = np.ones(PLACES * LANES)
+    far = np.zeros(LANES)
+    noise = np.zeros(LANES)
     owner = np.full(LANES, -1)
     cursor = np.zeros(LANES, np.int64)
-    t = np.zeros(LANES)
     following = first
     alive = 0
+    for l in range(LANES):
+        rest(w, l)
+        w[ATTEND * LANES + l] = 1.0
     while True:
         for l in range(LANES):
-            if owner[l] < 0 and following < last:
-                k = following
-                following += 1
-                alive += 1
-                owner[l], cursor[l], t[l] = k, 0, 0.0
-                rate = 0.0
-                for i in range(n):
-                    w[(Y + i) * LANES + l] = starts[k, i]
-                for i in range(4):
-                    w[(COEFFICIENTS + i) * LANES + l] = coefficients[k, i]
-                    rate += coefficients[k, i]
-                begin(w, l)
-                # A guess that the controller corrects at once: it may shrink and grow by 5 a step.
-                w[STEP * LANES + l] = min(t_end, rtol**0.2 / rate)
-                report[k, 2] = 0.0 if w[INSIDE * LANES + l] > 0 else np.inf
-                report[k, 3] = -np.inf
-                while cursor[l] < grid.size and grid[cursor[l]] <= 0.0:
-                    for i in range(n):
-                        states[k, cursor[l], i] = starts[k, i]
-                    cursor[l] += 1
+            if w[ATTEND * LANES + l] == 0.0:
+                continue
+            k = owner[l]
+            if k >= 0:
+                t = w[T * LANES + l]
+                end = -1
+                if w[TAKEN * LANES + l] > 0.0:
+                    stop = cursor[l]
+                    while stop < grid.size and grid[stop] <= t:
+                        stop += 1
+                    save(w, l, grid, cursor[l], stop, states[k])
+                    cursor[l] = stop
+                    w[NEXT * LANES + l] = grid[stop] if stop < grid.size else np.inf
+                    if report[k, 2] == np.inf and w[INSIDE * LANES + l] > 0.0:
+                        when = entry(w, l)
+                        edge = (COEFFICIENTS + 8) * LANES + l
+                        # Where mere decay would have come as near, λx has to be inside by more than the noise.
+                        decayed = far[l] * np.exp(-w[(COEFFICIENTS + 3) * LANES + l] * when)
+                        if decayed > noise[l] or w[edge] < 1.0:
+                            report[k, 2] = when
+                        else:
+                            w[edge] = max(0.0, 1.0 - noise[l] / min(HIGH, -LOW))
+                            w[INSIDE * LANES + l] = 0.0
+                    if t == t_end:
+                        end = FINISHED
+                    else:
+                        for i in range(N):
+                            if abs(w[(Y + i) * LANES + l]) > TOO_LARGE:
+                                end = TOO_FAR
+                if end < 0:
+                    if w[H * LANES + l] < 1e-15 * max(t, 1e-6 * t_end):
+                        end = TOO_SMALL
+                    elif w[ACCEPTED * LANES + l] + w[REJECTED * LANES + l] >= max_steps:
+                        end = OUT_OF_STEPS
+                if end < 0:
+                    continue
+                states[k, cursor[l] :] = np.nan
+                report[k, 0], report[k, 1] = end, t
+                for column, row in ((3, RISE), (4, BALANCE), (5, ACCEPTED), (6, REJECTED)):
+                    report[k, column] = w[row * LANES + l]
+                for i in range(N):
+                    report[k, 7 + i] = w[(Y + i) * LANES + l]
+                alive -= 1
+            owner[l] = -1
+            if following == last:
+                rest(w, l)
+                continue
+            k = following
+            following += 1
+            alive += 1
+            owner[l] = k
+            load(w, l, starts[k], coefficients[k], t_end, rtol)
+            report[k, 2] = 0.0 if w[INSIDE * LANES + l] > 0.0 else np.inf
+            far[l] = outside(w, l)
+            noise[l] = ERRORS * (rtol * max(HIGH, -LOW) + atol * coefficients[k, 3])
+            stop = 0
+            while stop < grid.size and grid[stop] <= 0.0:
+                states[k, stop] = starts[k]
+                stop += 1
+            cursor[l] = stop
+            w[NEXT * LANES + l] = grid[stop] if stop < grid.size else np.inf
         if alive == 0:
             break
-        step(w, rtol, atol)
-        for l in range(LANES):
-            k = owner[l]
-            if k < 0:
-                continue
-            h = w[STEP * LANES + l]
-            factor = w[FACTOR * LANES + l]
-            end = -1
-            if w[ERROR * LANES + l] <= 1.0:
-                reached = t[l] + h
-                if reached >= t_end * (1 - 1e-15):
-                    reached = t_end
-                while cursor[l] < grid.size and grid[cursor[l]] <= reached:
-                    theta = (grid[cursor[l]] - t[l]) / h
-                    for i in range(n):
-                        states[k, cursor[l], i] = between(w, l, i, theta)
-                    cursor[l] += 1
-                if w[INSIDE * LANES + l] > 0 and w[INSIDE_NEW * LANES + l] > 0:
-                    rise = w[ENERGY_NEW * LANES + l] - w[ENERGY * LANES + l]
-                    report[k, 3] = max(report[k, 3], rise)
-                    report[k, 4] += rise + w[DISSIPATED * LANES + l]
-                elif w[INSIDE_NEW * LANES + l] > 0 and report[k, 2] == np.inf:
-                    low, high = 0.0, 1.0
-                    for _ in range(52):
-                        middle = (low + high) / 2
-                        far = 0.0
-                        for i in range(n // 2):
-                            far = max(far, abs(between(w, l, i, middle)))
-                        if far * w[(COEFFICIENTS + 3) * LANES + l] <= RADIUS:
-                            high = middle
-                        else:
-                            low = middle
-                    report[k, 2] = t[l] + high * h
-                largest = 0.0
-                for i in range(n):
-                    w[(Y + i) * LANES + l] = w[(NEW + i) * LANES + l]
-                    largest = max(largest, abs(w[(Y + i) * LANES + l]))
-                w[ENERGY * LANES + l] = w[ENERGY_NEW * LANES + l]
-                w[RATE * LANES + l] = w[RATE_NEW * LANES + l]
-                w[INSIDE * LANES + l] = w[INSIDE_NEW * LANES + l]
-                t[l] = reached
-                report[k, 5] += 1
-                w[STEP * LANES + l] = min(h * min(5.0, max(0.2, factor)), t_end - reached)
-                if reached == t_end:
-                    end = FINISHED
-                elif largest > TOO_LARGE:
-                    end = TOO_FAR
-            else:
-                # A NaN fails the comparison, and is answered with a shorter step.
-                w[STEP * LANES + l] = h * (max(0.2, min(factor, 0.9)) if factor > 0 else 0.2)
-                report[k, 6] += 1
-            if end < 0:
-                if w[STEP * LANES + l] < 1e-15 * max(t[l], 1e-6 * t_end):
-                    end = TOO_SMALL
-                elif report[k, 5] + report[k, 6] >= max_steps:
-                    end = OUT_OF_STEPS
-            if end >= 0:
-                for j in range(cursor[l], grid.size):
-                    for i in range(n):
-                        states[k, j, i] = np.nan
-                report[k, 0], report[k, 1] = end, t[l]
-                for i in range(n):
-                    report[k, 7 + i] = w[(Y + i) * LANES + l]
-                    # What an idle lane computes is not read, but it should stay finite.
-                    w[(Y + i) * LANES + l] = 0.0
-                w[STEP * LANES + l] = 1e-3
-                owner[l] = -1
-                alive -= 1
+        step(w, rtol, atol, t_end, max_steps)

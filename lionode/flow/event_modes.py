@@ -7,6 +7,7 @@ a mode x_N = u_N/λ + Ce^{−λt}; on the sliding components S, m̃_S = k gives 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,6 +74,10 @@ RANK_TOL = 1e-11
 
 ROUNDING = 1e-15
 """What a step adds to the error of a state at least, relative."""
+
+
+MOST_TRIED = 6
+"""Up to this many components all 3^n combinations of their sides are tried where pivoting fails."""
 
 
 class Tie(Exception):
@@ -405,7 +410,7 @@ def box_qp(matrix: Array, force: Array, low: Array, high: Array, side: Ints) -> 
     """Which bounds are active in min ½uᵀMu − bᵀu, low ≤ u ≤ high: −1 lower, 0 none, 1 upper.
 
     Block principal pivoting; when the number of wrong signs stops falling, one index at a time, which ends
-    for every positive definite M (Júdice & Pires 1994).
+    for every positive definite M (Júdice & Pires 1994). For others all combinations are tried.
 
     Raises
     ------
@@ -434,6 +439,35 @@ def box_qp(matrix: Array, force: Array, low: Array, high: Array, side: Ints) -> 
         else:
             wrong = wrong[-1:]
         side[wrong] = np.where(inward[wrong], 0, np.where(below[wrong], -1, 1))
+    return _only_side(matrix, force, low, high)
+
+
+def _only_side(matrix: Array, force: Array, low: Array, high: Array) -> Ints:
+    """The only sides that satisfy the optimality conditions, by trying all: M need not be positive definite.
+
+    Raises
+    ------
+    Tie
+        If there are none, several, or too many to try.
+    """
+    if low.size <= MOST_TRIED:
+        slack = QP_TOL * (np.abs(force) + np.abs(matrix) @ np.maximum(np.abs(low), np.abs(high)))
+        found = []
+        for sides in itertools.product((0, -1, 1), repeat=low.size):
+            side = np.array(sides, dtype=np.int64)
+            free, u = side == 0, np.where(side < 0, low, high)
+            u[free] = 0.0
+            try:
+                if free.any():
+                    u[free] = _regular_solve(matrix[np.ix_(free, free)], force[free] - matrix[free] @ u)
+            except Tie:
+                continue
+            speed = force - matrix @ u
+            leads = np.where(side < 0, speed <= slack, speed >= -slack)
+            if np.where(free, (low <= u) & (u <= high), leads).all():
+                found.append(side)
+        if len(found) == 1:
+            return found[0]
     raise Tie("the box QP for u has no unique solution")
 
 

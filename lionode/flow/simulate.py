@@ -18,7 +18,7 @@ from lionode.objectives.base import NonFiniteError
 from lionode.system import LionK
 from lionode.trajectory import Dense, Event, Trajectory
 
-__all__ = ["METHODS", "Method", "simulate"]
+__all__ = ["ERRORS", "METHODS", "Method", "simulate"]
 
 
 @dataclass(frozen=True)
