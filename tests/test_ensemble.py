@@ -221,7 +221,7 @@ KINKED = [
 
 @pytest.fixture(scope="module", params=KINKED, ids=lambda row: f"{row[0].name} {row[1]} {row[2]}")
 def kinked(request):
-    """A piecewise linear system, starts, and their paths by the mode-wise method of `simulate`, its oracle."""
+    """A piecewise linear system, starts, and their paths by the event method of `simulate`."""
     f, kappa, lam = request.param
     system = ln.LionK(f, kappa, alpha=0.7, gamma=1.3, epsilon=0.4, lam=lam)
     rng = np.random.default_rng(7)
@@ -310,7 +310,7 @@ def test_a_mild_flow_at_a_tight_tolerance_takes_the_explicit_scheme() -> None:
 
 
 def test_decay_towards_the_face_is_not_an_entry() -> None:
-    """u = 1 from the start, λx falls to 1 like e^{−λt} for ever; κ's slopes let x come inside by rounding only."""
+    """u = 1 from the start: λx falls to 1 like e^{−λt} for ever, and comes inside by rounding only."""
     f = ln.objectives.from_expression("(x1 - 9)**2")
     for kappa in (ln.kappas.L1(), ln.kappas.Huber(0.3)):
         system = ln.LionK(f, kappa, epsilon=0.5, lam=1.5)

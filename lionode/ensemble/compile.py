@@ -119,9 +119,7 @@ def exact_kernel(objective: Objective, kappa: Potential) -> Callable[..., None]:
     }  # fmt: skip
     header = EXACT.format(
         numbers="\n".join(f"{name} = {number!r}" for name, number in numbers.items()),
-        arrays="\n".join(
-            f"{name} = np.array({values!r}, dtype=np.float64)" for name, values in arrays.items()
-        ),
+        arrays="\n".join(f"{name} = np.array({numbers!r}, np.float64)" for name, numbers in arrays.items()),
     )
     parts = [part for name, part in vars(exact).items() if inspect.isfunction(part)]
     driver = [

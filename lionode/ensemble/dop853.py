@@ -5,10 +5,13 @@ Source of the coefficients: Hairer, Nørsett & Wanner I, §II.5 and §II.6, as `
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.polynomial import Polynomial
 from scipy.integrate import DOP853 as REFERENCE
 
+from lionode._validate import Array
 from lionode.ensemble.emit import Model, Scheme, combination
 
 __all__ = ["DOP853"]
@@ -22,12 +25,17 @@ def _stage(model: Model, stage: int) -> list[str]:
     """s_j and k_j = velocity there."""
     lines = []
     for i in range(model.n):
-        terms = combination((float(a), f"v{i}_{j}") for j, a in enumerate(ROWS[stage][:stage]))
+        terms = _of_stages(ROWS[stage][:stage], i)
         lines += [f"s{i}_{stage} = y{i}" + (f" + h*({terms})" if terms else "")]
     return [
         *lines,
         *model.velocity.lines(model.inputs([f"s{i}_{stage}" for i in range(model.n)]), str(stage)),
     ]
+
+
+def _of_stages(weights: Iterable[float], i: int) -> str:
+    """Σ weights[j]·k_j, component i."""
+    return combination((float(weight), f"v{i}_{j}") for j, weight in enumerate(weights))
 
 
 def _step(model: Model) -> list[str]:
@@ -40,13 +48,13 @@ def _error(model: Model) -> list[str]:
     lines = []
     for i in range(model.n):
         for name, weights in (("five", REFERENCE.E5), ("three", REFERENCE.E3)):
-            lines += [f"{name}{i} = ({_sum_of(weights, f'v{i}')})/scale{i}"]
+            lines += [f"{name}{i} = ({_of_stages(weights, i)})/scale{i}"]
     for name in ("five", "three"):
         lines += [f"{name} = {' + '.join(f'{name}{i}*{name}{i}' for i in range(model.n))}"]
     return [*lines, f"error = h*h*five*five/(five + 0.01*three + 1e-60)*{1 / model.n!r}"]
 
 
-def _monomials() -> np.ndarray:
+def _monomials() -> Array:
     """Row r: θ, (1−θ)θ, θ²(1−θ), … , the functions of the interpolant, in powers of θ from 1 on."""
     theta, rows, product = Polynomial([0.0, 1.0]), [], Polynomial([1.0])
     for r in range(7):
@@ -63,10 +71,7 @@ def _dense(model: Model) -> list[str]:
             f"F0 = n{i} - y{i}",
             f"F1 = h*v{i}_0 - F0",
             f"F2 = F0 + F0 - h*(v{i}_{STAGES} + v{i}_0)",
-            *(
-                f"F{r + 3} = h*({combination((float(c), f'v{i}_{j}') for j, c in enumerate(row))})"
-                for r, row in enumerate(REFERENCE.D)
-            ),
+            *(f"F{r + 3} = h*({_of_stages(row, i)})" for r, row in enumerate(REFERENCE.D)),
             *(
                 f"t{i}_{p + 1} = {combination((float(c), f'F{r}') for r, c in enumerate(powers[:, p]))}"
                 for p in range(7)

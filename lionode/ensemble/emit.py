@@ -164,10 +164,9 @@ class Model:
         self.linearisation = _Formulas(velocity | hessian | bends)
         low, high = form.bounds
         edges = sp.Float(low + abs(low) * INSIDE), sp.Float(high - abs(high) * INSIDE)
-        held = [
-            y if high - low == np.inf else sp.Max(sp.Min(y, edges[1]), edges[0])
-            for y in (la * x for x in self.x)
-        ]
+        held = [la * x for x in self.x]
+        if high - low < np.inf:
+            held = [sp.Max(sp.Min(y, edges[1]), edges[0]) for y in held]
         stars = sp.Add(*map(form.phi_conjugate, held))
         pairing = sp.Add(*(m * x for m, x in zip(self.m, self.x, strict=True)))
         kinetic = sp.Add(*map(form.phi, self.m))
@@ -225,9 +224,7 @@ def step_source(model: Model, scheme: Scheme) -> str:
     head = [f"{name} = {place('coefficients', i)}" for i, name in enumerate(COEFFICIENTS)]
     head += [f"{name} = {place('y', i)}" for i, name in enumerate(states)]
     begin = [*head, *model.evaluated(states)]
-    begin += [
-        f"{place(name)} = {value}_e" for name, value in (("energy", "H"), ("rate", "R"), ("inside", "inside"))
-    ]
+    begin += [f"{place('energy')} = H_e", f"{place('rate')} = R_e", f"{place('inside')} = inside_e"]
     body = [*head, f"h = {place('h')}", f"t = {place('t')}", *scheme.step(model)]
     body += [f"scale{i} = atol + rtol*max(abs(y{i}), abs(n{i}))" for i in range(n)]
     body += [*scheme.error(model), *scheme.dense(model), *model.evaluated([f"n{i}" for i in range(n)])]

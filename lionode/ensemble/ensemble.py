@@ -148,9 +148,9 @@ def ensemble(
     """Integrate the flow from many starts.
 
     A separable κ that is differentiable or piecewise linear and an f with an expression of at most 8
-    variables run in code that is compiled once per f and κ, and kept on disk. A differentiable κ runs in lanes:
-    eight trajectories in lock step, each with its own step size. For a piecewise linear κ such as L1 the
-    flow is exact: every switch is located. Asked for "lanes", it is instead replaced by its Moreau
+    variables run in code that is compiled once per f and κ, and kept on disk. A differentiable κ runs in
+    lanes: eight trajectories in lock step, each with its own step size. For a piecewise linear κ such as L1
+    the flow is exact: every switch is located. Asked for "lanes", it is instead replaced by its Moreau
     envelopes κ_τ and κ_{τ/2}, τ = √rtol, whose runs are combined; certificates are then those of the run with
     κ_{τ/2}, whose H is exact. Everything else takes `simulate`, start by start.
 
@@ -300,11 +300,11 @@ def _empty(systems: tuple[LionK, ...], job: _Job) -> tuple[Ensemble, Array]:
     count, d = job.x0s.shape
     times = job.times if job.times.size else np.array([job.t_end])
     states = np.empty((count, len(times), 2 * d))
-    numbers = [np.zeros(count) for _ in range(5)]
     result = Ensemble(
         systems, times, states[..., :d], states[..., d:],
-        np.full(count, "", dtype="<U24"), np.full(count, "", dtype=object), *numbers,
-        np.zeros(count, np.int64), np.full(count, "lanes", dtype="<U24"),
+        np.full(count, "", dtype="<U24"), np.full(count, "", dtype=object),
+        np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count),
+        np.zeros(count, np.int64), np.full(count, "", dtype="<U24"),
     )  # fmt: skip
     return result, states
 
@@ -313,9 +313,8 @@ def _compiled(result: Ensemble, states: Array, job: _Job, index: NDArray[np.int6
     count = len(index)
     starts = np.concatenate([job.x0s[index], job.m0s[index]], axis=1)
     tau = default_tau(job.rtol)
-    coefficients = [
-        _coefficients(result.systems, index, t) for t in ((tau, tau / 2) if kernel.smooths else (0.0,))
-    ]
+    taus = (tau, tau / 2) if kernel.smooths else (0.0,)
+    coefficients = [_coefficients(result.systems, index, t) for t in taus]
     report = np.zeros((count, 7 + starts.shape[1]))
     blocks = max(-(-count // BLOCK), min(job.workers, count // SHARE))
     bounds = np.linspace(0, count, blocks + 1).astype(np.int64)

@@ -4,8 +4,8 @@ Its source is compiled together with ∇f, ∇²f and f. In a mode every compone
 slides on one with the u that keeps it there; Dormand and Prince's pair of order 5 integrates the mode, and a
 step ends where the mode does. It also ends where m or λx is at a kink of κ or κ*, since −dH/dt jumps there.
 
-All numbers of a step are in one array w, by the places that `compile.exact_kernel` names; the mode is in an array of
-integers: PIECE + i numbers the piece of κ that m̃_i is on, SLIDE + i the kink it slides on, or is −1.
+All numbers of a step are in one array w, by the places that `compile.exact_kernel` names; the mode is in an
+array of integers: PIECE + i numbers the piece of κ that m̃_i is on, SLIDE + i the kink it slides on, or is −1.
 """
 
 # Annotations would be evaluated in the generated module, where nothing is imported but numba and numpy.
@@ -201,7 +201,7 @@ def root(w, mode, co, which, low, high, before, after):
 
 
 def first_end(w, mode, co):
-    """The first fraction of the step at which a gap is negative or a mark changes its sign, and which; (1, −1)."""
+    """The first fraction of the step at which a gap is negative or a mark changes sign, and which, or −1."""
     first, found = 1.0, -1
     for which in range(WATCHED):
         small, gap = w[NOISE + which], which < 2 * D
@@ -381,7 +381,7 @@ def energy(w, co):
 
 
 def outside(w, co, theta, edge):
-    """How far λx is outside dom κ*, scaled by edge, in the maximum norm, at the fraction theta of the step."""
+    """How far λx is outside dom κ*, scaled by edge, in the maximum norm, at a fraction of the step."""
     far = 0.0
     for i in range(D):
         y = co[3] * (between(w, theta, i) if theta > 0.0 else w[Y + i])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,8 +57,14 @@ def _smooth(kappa: Separable) -> Form:
     if phi is None or conjugate is None:
         raise Unsupported(f"kappa {kappa} has no closed form")
     slope = _derivative(phi, z)
-    terms = (_stable(phi), slope, _derivative(slope, z), conjugate, _derivative(conjugate, z))
-    return Form(*(lambda at, term=term: term.xreplace({z: at}) for term in terms), kappa.bounds)  # type: ignore[misc]
+
+    def term(formula: sp.Expr) -> Term:
+        return lambda at: formula.xreplace({z: at})
+
+    return Form(
+        term(_stable(phi)), term(slope), term(_derivative(slope, z)),
+        term(conjugate), term(_derivative(conjugate, z)), kappa.bounds,
+    )  # fmt: skip
 
 
 def _envelope(kappa: Separable) -> Form:
@@ -69,7 +76,7 @@ def _envelope(kappa: Separable) -> Form:
     if kappa.kinks is None or kappa.slopes is None:
         raise Unsupported(f"kappa {kappa} has kinks, and is not piecewise linear")
     kinks, slopes = [sp.Float(k) for k in kappa.kinks], [sp.Float(s) for s in kappa.slopes]
-    jumps = [above - below for below, above in zip(slopes, slopes[1:], strict=False)]
+    jumps = [above - below for below, above in itertools.pairwise(slopes)]
     first = sp.Float(float(kappa.value([float(kinks[0])]))) - slopes[0] * kinks[0]
 
     def rises(z: sp.Expr) -> list[tuple[sp.Expr, sp.Expr, sp.Expr]]:

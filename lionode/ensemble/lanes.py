@@ -110,7 +110,7 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
                     if report[k, 2] == np.inf and w[INSIDE * LANES + l] > 0.0:
                         when = entry(w, l)
                         edge = (COEFFICIENTS + 8) * LANES + l
-                        # Where mere decay would have come as near, λx has to be inside by more than the noise.
+                        # Where mere decay would have come as near, λx has to be inside beyond the noise.
                         decayed = far[l] * np.exp(-w[(COEFFICIENTS + 3) * LANES + l] * when)
                         if decayed > noise[l] or w[edge] < 1.0:
                             report[k, 2] = when
