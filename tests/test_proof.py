@@ -1,6 +1,8 @@
 """The proofs hold, refuse what is wrong, and their formulas are the numbers of the library."""
 
+import importlib.util
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,3 +198,13 @@ def test_a_system_without_a_formula_is_not_proved():
 def test_bad_input():
     with pytest.raises(TypeError, match="subject"):
         ln.prove("l1")
+
+
+def test_the_page_is_what_the_code_says_now():
+    script = Path(__file__).parents[1] / "docs" / "make_proof_page.py"
+    spec = importlib.util.spec_from_file_location("make_proof_page", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = module.page()
+    assert module.PAGE.read_text(encoding="utf-8") == text, "run docs/make_proof_page.py"
+    assert "✗" not in text
