@@ -150,6 +150,24 @@ def test_updates_edited_by_a_millionth_are_refused(row, decay, look_ahead) -> No
             assert "saved states lie on the run" in violated(ln.certify(sloppy, optimum=False))
 
 
+@pytest.mark.parametrize("row", KAPPAS, ids=[row.id for row in KAPPAS])
+def test_backward_euler_edited_by_a_millionth_is_refused(row) -> None:
+    d = row.dim
+    matrix = np.diag(np.linspace(0.8, 2.5, d)) + 0.3
+    f = ln.objectives.quadratic(matrix, matrix @ np.linspace(0.9, -0.4, d))
+    system = ln.LionK(f, row.kappa, 0.7, 1.3, 0.4, 0.9)
+    run = ln.simulate(system, np.linspace(1.4, -1.1, d), 6.0, method="backward-euler", step=0.3)
+    assert ln.certify(run, optimum=False).holds
+    for column in (0, d):
+        nodes = run.dense.nodes.copy()
+        nodes[7, -1, column] += 1e-6
+        nodes[8, 0, column] += 1e-6
+        dense = dataclasses.replace(run.dense, nodes=nodes)
+        own = dense(run.t)
+        forged = dataclasses.replace(run, x=own[:, :d], m=own[:, d : 2 * d], u=own[:, 2 * d :], dense=dense)
+        assert "each step solves its equation" in violated(ln.certify(forged, optimum=False))
+
+
 def test_updates_up_to_the_frontier_are_certified() -> None:
     # With explicit decay the flow's own H may rise there: it is the implicit twin's that cannot.
     rose = 0
