@@ -116,8 +116,13 @@ def _show(rows: list[reproduce.Row]) -> None:
     console.print(table)
 
 
+OWN = ("kappa", "start", "alpha", "gamma", "epsilon", "lam", "t_end", "method", "figure")
+"""The options of `verify` that say something about one's own system only."""
+
+
 @app.command("verify")
 def verify_command(
+    context: typer.Context,
     objective: Annotated[str | None, typer.Option(help='Your own f, e.g. "x1**4 + (x2-1)**2".')] = None,
     kappa: Annotated[str, typer.Option(help="A potential by name, e.g. l1, huber:0.3, lp:1.5.")] = "l1",
     start: Annotated[str | None, typer.Option(help="x at t = 0, e.g. 2,-1; ones by default.")] = None,
@@ -141,11 +146,18 @@ def verify_command(
 
     Exit code 0 if everything holds, 1 if something is violated, 2 for a wrong argument.
     """
+    sources = {name: context.get_parameter_source(name) for name in OWN}
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if objective is None and given:
+        names = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise typer.BadParameter(f"{names} needs --objective: without it the whole book is verified")
+    if objective is not None and worst_case:
+        raise typer.BadParameter("--worst-case is about all f and κ: it goes without --objective")
     if objective is not None:
         try:
             f = objectives.from_expression(objective)
             system = LionK(f, kappas.parse(kappa), alpha, gamma, epsilon, lam)
-            x0 = [1.0] * f.dim if start is None else [float(word) for word in start.split(",")]
+            x0 = [1.0] * f.dim if start is None else _start(start, f)
             own = verification.verify_system(system, x0, t_end, method=method)
         except (TypeError, ValueError) as error:
             raise typer.BadParameter(str(error)) from None
@@ -173,6 +185,18 @@ def verify_command(
         console.print(table)
     if any(claim.verdict is Verdict.VIOLATED for claim in claims):
         raise typer.Exit(1)
+
+
+def _start(text: str, f: objectives.Objective) -> list[float]:
+    """The numbers of --start, one for each variable of f."""
+    try:
+        x0 = [float(word) for word in text.split(",")]
+    except ValueError:
+        x0 = []
+    if len(x0) != f.dim or not np.isfinite(x0).all():
+        of = ", ".join(map(str, f.symbols))
+        raise ValueError(f"--start must be {f.dim} numbers with commas, one for each of {of}; got {text!r}")
+    return x0
 
 
 def _colored(verdict: Verdict) -> str:

@@ -49,7 +49,8 @@ class CompositeOptimum:
     residual : float
         `kkt_residual` at x.
     gap : float
-        `optimality_gap` at x: for convex f a bound of F(x) − min F; NaN where γ = 0 or λ = 0.
+        `optimality_gap` at x: for convex f a bound of F(x) − min F; NaN where γ = 0
+        or λ = 0, or where no minimum was met.
     active : ndarray of bool, shape (d,)
         The components that κ* holds in place: those on which the prox is locally constant.
     success : bool
@@ -216,23 +217,28 @@ class _Descent:
         self.iterations = self.nfev = 0
         self.status = self.message = ""
         self.value = self.residual = np.inf
+        self.floor = -np.inf
 
     def run(self, x0: Array, budget: int) -> None:
         self.x = _prox(self.system, x0, 0.0)
         try:
             self._run(budget)
         except NonFiniteError as error:
-            self._end("not finite", str(error))
+            # On the way down F may overflow before it is looked at.
+            if self.value < self.floor:
+                self._end_unbounded()
+            else:
+                self._end("not finite", str(error))
 
     def _run(self, budget: int) -> None:
         self._move(self.x)
-        floor = -UNBOUNDED * (1 + abs(self.value))
+        self.floor = -UNBOUNDED * (1 + abs(self.value))
         step, y, momentum = 1.0, self.x, 1.0
         while not self.status:
-            if not np.isfinite(self.value):
+            if self.value < self.floor:
+                self._end_unbounded()
+            elif not np.isfinite(self.value):
                 self._end("not finite", f"F is not finite at {_validate.describe(self.x)}")
-            elif self.value < floor:
-                self._end("unbounded", f"F fell to {self.value:.3g}: no lower bound was met")
             elif self.residual <= self.tol or (self._newton_is_due() and self._newton(step)):
                 self._end("converged", f"residual {self.residual:.2g} ≤ {self.tol:g}")
             elif self.iterations >= budget:
@@ -310,20 +316,25 @@ class _Descent:
         self.iterations += 1
         self.nfev += 2
 
+    def _end_unbounded(self) -> None:
+        self._end("unbounded", f"F fell to {self.value:.3g}: no lower bound was met")
+
     def _end(self, status: str, message: str) -> None:
         self.status, self.message = status, message
 
     def gap(self) -> float:
-        known = self.status != "not finite"
-        return optimality_gap(self.system, self.x) if known else float("nan")
+        return optimality_gap(self.system, self.x) if self._at_a_point() else float("nan")
 
     def active(self) -> Array:
-        if self.status == "not finite" or (
-            self.system.dim > DENSE_LIMIT and not isinstance(self.system.kappa, Separable)
-        ):
+        separable = isinstance(self.system.kappa, Separable)
+        if not self._at_a_point() or (self.system.dim > DENSE_LIMIT and not separable):
             return np.zeros(self.system.dim, dtype=bool)
         jacobian = _prox_jacobian(self.system, self.x - self.gradient, 1.0)
         return np.asarray(jacobian == 0 if jacobian.ndim == 1 else ~np.any(jacobian, axis=-1))
+
+    def _at_a_point(self) -> bool:
+        """Whether f and ∇f are numbers at x, and x is not on its way to infinity."""
+        return self.status in ("converged", "budget")
 
 
 def _infeasible(system: LionK, x0: Array) -> CompositeOptimum:
@@ -348,6 +359,9 @@ def _tilt(system: LionK) -> Array:
 
 
 def _residual(system: LionK, x: Array, gradient: Array) -> float:
+    if system.lam == 0:
+        # The same without its rounding, which hides small gradients where x is large.
+        return float(np.max(np.abs(gradient + _tilt(system))))
     return float(np.max(np.abs(x - _prox(system, x - gradient, 1.0))))
 
 

@@ -230,15 +230,15 @@ def verify_system(
         _proved("every f and κ", "the flow, the updates and backward Euler lower H", None),
         _proved(repr(system.kappa), "Fenchel identity, κ*, and dH/dt with its own formulas", system.kappa),
     ]
-    claim = "dH/dt = −(λ+γ)/(1+ελ)·Δ₁ − (c/ε)·Δ₂ with these numbers"
-    if proofs[1].verdict is Verdict.HELD and system.objective.expression is not None:
-        held = prove(system).holds
-        verdict = Verdict.HELD if held else Verdict.VIOLATED
-        proofs.append(Claim(system.objective.name, claim, verdict, "reduces to 0" if held else "is not 0"))
+    proof = prove(system)
+    if proof.hamiltonian is None:
+        verdict, detail = Verdict.NOT_APPLICABLE, proof.steps[0].name.removeprefix("not applicable: ")
+    elif proof.holds:
+        verdict, detail = Verdict.HELD, "reduces to 0"
     else:
-        proofs.append(
-            Claim(system.objective.name, claim, Verdict.NOT_APPLICABLE, "f or κ has no formula for sympy")
-        )
+        verdict, detail = Verdict.VIOLATED, "is not 0"
+    claim = "dH/dt = −(λ+γ)/(1+ελ)·Δ₁ − (c/ε)·Δ₂ with these numbers"
+    proofs.append(Claim(system.objective.name, claim, verdict, detail))
     return Own(tuple(proofs), run, certify(run))
 
 

@@ -436,3 +436,11 @@ def test_bad_input(build, error, match) -> None:
     with pytest.raises(error, match=match) as caught:
         build()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["exp(z)", "cosh(z/2)", "z**8/8"])
+def test_the_prox_of_a_formula_far_out(text):
+    kappa = k.from_expression(text)
+    p = np.array([-30.0, -4.0, 0.7, 5.0, 20.0, 100.0])
+    for t in (0.3, 1.0, 7.0):
+        np.testing.assert_allclose(kappa.prox(p + t * kappa.subgradient(p), t), p, rtol=1e-9)

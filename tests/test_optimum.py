@@ -53,9 +53,25 @@ CONES = [
         lambda y: (0, [cp.norm(y[[0, 2]], 2) <= 1, cp.norm(y[[1, 3, 4]], 2) <= 1]),
     ),
     (K.LInf(), lambda y: (0, [cp.norm(y, 1) <= 1])),
+    (K.Lp(4.0), lambda y: (0, [cp.pnorm(y, 4 / 3) <= 1])),
+    (K.TopK(3), lambda y: (0, [cp.norm(y, 1) <= 3, cp.norm(y, "inf") <= 1])),
+    (K.Power(3.0), lambda y: (cp.sum(cp.power(cp.abs(y), 1.5)) / 1.5, [])),
     (K.LogSumExp(), lambda y: (-cp.sum(cp.entr(y)), [cp.sum(y) == 1])),
+    (K.Scaled(K.L1(), 2.5), lambda y: (0, [cp.norm(y, "inf") <= 2.5])),
+    (K.Scaled(K.Huber(0.4), 1.7), lambda y: (0.2 * cp.sum_squares(y) / 1.7, [cp.norm(y, "inf") <= 1.7])),
+    (K.MoreauEnvelope(K.L1(), 0.3), lambda y: (0.15 * cp.sum_squares(y), [cp.norm(y, "inf") <= 1])),
+    (
+        K.MoreauEnvelope(K.TopK(2), 0.3),
+        lambda y: (0.15 * cp.sum_squares(y), [cp.norm(y, 1) <= 2, cp.norm(y, "inf") <= 1]),
+    ),
+    (K.from_expression("exp(z)"), lambda y: (-cp.sum(cp.entr(y)) - cp.sum(y), [y >= 0])),
+    (K.from_expression("max(abs(z) - 0.4, 0)"), lambda y: (0.4 * cp.norm(y, 1), [cp.norm(y, "inf") <= 1])),
     (K.Nuclear([2, 3]), lambda y: (0, [cp.sigma_max(cp.reshape(y, (2, 3), order="C")) <= 1])),
 ]
+
+
+def test_every_potential_of_the_catalogue_is_compared():
+    assert {kappa.name for kappa, _ in CONES} >= set(K.REGISTRY)
 
 
 @pytest.mark.parametrize(("kappa", "conjugate"), CONES, ids=[str(k) for k, _ in CONES])
@@ -158,10 +174,27 @@ def test_rosenbrock_inside_and_on_the_box():
     np.testing.assert_allclose(face.x, [0.5, 0.25], atol=1e-9)
 
 
-def test_unbounded_below_is_a_status():
-    system = ln.LionK(ln.objectives.linear([1.0, -2.0]), K.L1(), 1.0, 1.0, 0.4, 0.0)
-    result = composite_optimum(system)
+@pytest.mark.parametrize(
+    ("text", "kappa", "lam"),
+    [
+        ("x1 - 2*x2", K.L1(), 0.0), ("-5*x1**2 + x2**2", K.Quadratic(), 0.3), ("-x1**4", K.Quadratic(), 0.3),
+        ("x1**3", K.L1(), 0.0), ("-exp(x1)", K.Quadratic(), 0.3), ("-sinh(x1**2)", K.Quadratic(), 0.3),
+        ("-x1*x2", K.Quadratic(), 0.3), ("-abs(x1)", K.L1(), 0.0),
+    ],
+)  # fmt: skip
+def test_unbounded_below_is_a_status(text, kappa, lam):
+    f = ln.objectives.from_expression(text)
+    result = composite_optimum(ln.LionK(f, kappa, 1.0, 1.0, 0.4, lam), x0=np.full(f.dim, 0.7))
     assert (result.success, result.status) == (False, "unbounded")
+
+
+def test_a_small_slope_far_out_is_not_taken_for_none():
+    f = ln.objectives.from_expression("-log(1 + x1**2)")
+    system = ln.LionK(f, K.L1(), 1.0, 1.0, 0.4, 0.0)
+    x = np.array([3e8])
+    assert kkt_residual(system, x) == pytest.approx(2 / 3e8)
+    result = composite_optimum(system, x0=[0.7])
+    assert result.residual == pytest.approx(float(abs(f.gradient(result.x)[0])))
 
 
 def test_a_loss_that_is_nan_is_a_status():

@@ -1,9 +1,15 @@
 """The proofs hold, refuse what is wrong, and their formulas are the numbers of the library."""
 
+import importlib.util
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import sympy as sp
+from matplotlib.mathtext import MathTextParser
 from systems import SYSTEMS
+from tables import KAPPAS
 
 import lionode as ln
 from lionode.lyapunov import proof as p
@@ -102,6 +108,61 @@ def test_a_conjugate_that_is_right_at_the_slopes_only_is_refused(monkeypatch):
     assert any("at the kink" in name for name in failed)
 
 
+@pytest.mark.parametrize("kappa", [K.Lp(2.0), K.Lp(1.5), K.LInf()], ids=str)
+def test_a_conjugate_that_is_right_on_the_boundary_only_is_refused(monkeypatch, kappa):
+    wrong = {
+        "Lp(2)": lambda self, y: y[0] ** 2 + y[1] ** 2 - 1,
+        "Lp(1.5)": lambda self, y: abs(y[0]) ** 3 + abs(y[1]) ** 3 - 1,
+        "LInf()": lambda self, y: abs(y[0]) + abs(y[1]) - 1,
+    }[str(kappa)]
+    monkeypatch.setattr(type(kappa), "symbolic_conjugate", wrong)
+    failed = [step.name for step in ln.prove(kappa).steps if not step.holds]
+    assert "κ* agrees with the catalogue's numbers" in failed
+
+
+def as_system(kappa):
+    f = ln.objectives.from_expression(
+        "+".join(f"{i + 2}*(x{i + 1} - 0.3)**2" for i in range(kappa.dim or max(2, kappa.least_dim)))
+    )
+    return ln.LionK(f, kappa, 0.7, 1.3, 0.4, 1.6)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [None, *(row.kappa for row in KAPPAS), as_system(K.PseudoHuber(0.3)), as_system(K.LogSumExp())],
+    ids=str,
+)
+def test_latex_is_what_every_engine_takes(subject):
+    proof = ln.prove(subject)
+    text = proof.latex()
+    assert text.isascii()
+    assert text.count("{") == text.count("}")
+    assert text.count("$") % 2 == 0
+    assert len(text.splitlines()) == 2 + len(proof.steps) + len(proof.hypotheses)
+    parser = MathTextParser("path")
+    for step in proof.steps:
+        if "cases" not in step.formula:  # mathtext has no environments
+            parser.parse(f"${step.formula}$")
+        for signs in re.findall(r"\$[^$]+\$", p.text_latex(step.name)):
+            parser.parse(signs)
+
+
+def test_latex_says_what_it_should(theorem):
+    text = theorem.latex()
+    assert r"P{\left(t v \right)} = t^{2} P{\left(v \right)}" in text
+    assert r"\kappa^{*}(\lambda x)" in text
+    assert r"$\Delta _1$ $\geq $ 0" in text
+    assert r"uses f is L-smooth" in text
+
+
+def test_without_decay_h_needs_0_in_the_domain():
+    system = ln.LionK(ln.objectives.from_expression("x1**2 + (x2 - 1)**2"), K.LogSumExp(), lam=0.0)
+    proof = ln.prove(system)
+    assert not proof.holds
+    assert proof.hamiltonian is None
+    assert "0 is not in dom κ*" in str(proof)
+
+
 @pytest.mark.parametrize("text", ["cosh(z)", "cosh(z/2)", "exp(z)", "z**4/4"])
 def test_a_potential_of_ones_own(text):
     assert ln.prove(K.from_expression(text)).holds
@@ -137,3 +198,13 @@ def test_a_system_without_a_formula_is_not_proved():
 def test_bad_input():
     with pytest.raises(TypeError, match="subject"):
         ln.prove("l1")
+
+
+def test_the_page_is_what_the_code_says_now():
+    script = Path(__file__).parents[1] / "docs" / "make_proof_page.py"
+    spec = importlib.util.spec_from_file_location("make_proof_page", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = module.page()
+    assert module.PAGE.read_text(encoding="utf-8") == text, "run docs/make_proof_page.py"
+    assert "✗" not in text

@@ -88,10 +88,13 @@ def test_your_own_system(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("extra", "match"),
     [
-        (["--kappa", "hubber"], "kappa must be one of"),
+        (["--kappa", "hubber:0.3"], "got 'hubber'; did you mean 'huber'?"),
+        (["--kappa", "huber:1,2"], "takes e after the colon, got '1,2'"),
         (["--gamma", "6"], "epsilon*gamma must be"),
-        (["--start", "1"], "x0 must have"),
-        (["--start", "a,b"], "could not convert"),
+        (["--start", "2"], "--start must be 2 numbers with commas, one for each of x1, x2; got '2'"),
+        (["--start", "a,b"], "--start must be 2 numbers with commas, one for each of x1, x2; got 'a,b'"),
+        (["--start", "nan,1"], "--start must be"),
+        (["--worst-case"], "without --objective"),
         (["--objective", "__import__('os')"], "Invalid value"),
         (["--t-end", "-1"], "t_end must be"),
         (["--method", "euler"], "method must be one of"),
@@ -101,3 +104,17 @@ def test_bad_input_is_exit_code_2(extra, match, tmp_path) -> None:
     result = own(*extra, folder=tmp_path)
     assert result.exit_code == 2
     assert match in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("option", ["--kappa=huber:0.3", "--start=2,-1", "--lam=1.5", "--t-end=3"])
+def test_what_would_be_ignored_is_exit_code_2(option) -> None:
+    result = RUNNER.invoke(app, ["verify", option])
+    assert result.exit_code == 2
+    assert f"{option.split('=')[0]} needs --objective" in result.output
+
+
+def test_a_system_whose_h_is_infinite_is_not_proved_nor_violated() -> None:
+    f = ln.objectives.from_expression("x1**2 + (x2 - 1)**2")
+    own = verify.verify_system(ln.LionK(f, ln.kappas.LogSumExp(), lam=0.0), [0.2, 0.1], 2.0)
+    assert own.proofs[-1].verdict is Verdict.NOT_APPLICABLE
+    assert "0 is not in dom κ*" in own.proofs[-1].detail

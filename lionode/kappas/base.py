@@ -8,7 +8,9 @@ which receive clean float64 arrays ``(..., d)``.
 
 from __future__ import annotations
 
+import difflib
 import functools
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -355,7 +357,9 @@ def parse(text: str) -> Potential:
     name, _, tail = text.partition(":")
     cls = REGISTRY.get(name.strip().lower())
     if cls is None:
-        raise ValueError(f"kappa must be one of {', '.join(REGISTRY)}; got {name!r}")
+        near = difflib.get_close_matches(name.strip().lower(), REGISTRY, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"kappa must be one of {', '.join(REGISTRY)}; got {name!r}{hint}")
     arguments: list[float | int] = []
     for word in filter(None, (w.strip() for w in tail.split(","))):
         try:
@@ -365,4 +369,8 @@ def parse(text: str) -> Potential:
     try:
         return cls(*arguments)
     except TypeError as error:
+        takes = list(inspect.signature(cls).parameters)
+        if len(arguments) > len(takes):
+            wanted = ", ".join(takes) or "no number"
+            raise ValueError(f"kappa {name!r} takes {wanted} after the colon, got {tail!r}") from None
         raise ValueError(f"kappa {text!r}: {error}") from None

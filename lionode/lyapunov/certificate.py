@@ -16,9 +16,9 @@ import numpy as np
 
 from lionode._validate import Array
 from lionode.lyapunov.function import dissipation, lyapunov, lyapunov_gradient
-from lionode.lyapunov.updates import implicit_twin, monotone_lr, update_excess
+from lionode.lyapunov.updates import implicit_twin, monotone_lr, update_defect, update_excess
 from lionode.optimum import composite_optimum, optimality_gap
-from lionode.system import LionK
+from lionode.system import EG_SLACK, LionK
 from lionode.trajectory import Trajectory
 
 __all__ = ["Certificate", "Check", "Verdict", "certify"]
@@ -77,7 +77,8 @@ class Certificate:
     checks : tuple of Check
         One per claim.
     max_increase : float
-        Largest rise of H between two consecutive accepted points in phase 2 (≤ 0 if it never rose).
+        Largest rise of H between two consecutive accepted points in phase 2 (≤ 0 if it never rose). For
+        updates with explicit decay H is that of the implicit ones they equal, which is what cannot rise.
     balance_residual : float
         |H(T) − H(t₀) + ∫Δ dt| over phase 2 (NaN for updates).
     entry_time : float
@@ -153,8 +154,11 @@ class Allowance:
         return self.atol + self.rtol * np.abs(y)
 
     def distance(self, y: Array) -> Array:
-        """Euclidean norm of the allowed error of y in one step, with a few roundings of y itself."""
-        return np.asarray(np.linalg.norm(self.of(y) + 4 * EPS * np.abs(y), axis=-1) * math.sqrt(2))
+        """Euclidean norm of the allowed error of y in one step, with the roundings that made it.
+
+        Those are more than of y itself: u ∈ ∂κ_τ is a difference of numbers larger than u, divided by τ.
+        """
+        return np.asarray(np.linalg.norm(self.of(y) + ROUNDINGS * EPS * np.abs(y), axis=-1) * math.sqrt(2))
 
     def accumulated(self, y: Array, log_decay: Array) -> Array:
         """The same over all steps so far, each decaying like the distance to dom κ*: aₖ = aₖ₋₁δₖ + tolₖ."""
@@ -178,10 +182,10 @@ def certify(run: Trajectory, *, optimum: bool | None = None) -> Certificate:
 
     For a flow: H never rises between consecutive accepted points, H(T) − H(t₀) + ∫Δ dt = 0, the distance of
     λx to dom κ* decays at least like e^{−λt}, λx stays in dom κ* once there. For updates and backward Euler
-    the factor of phase 1 is that of the scheme, and for updates H may rise by no more than the discrete
-    theorem allows. Where f is μ-strongly convex the end lies within √(2·gap/(αμ)) of the composite optimum,
-    gap = `optimality_gap`. A run that broke down is judged up to its last finite state, an unresolved tail
-    is not judged.
+    the factor of phase 1 is that of the scheme. Each update has to follow from the one before, and H may rise
+    by no more than the discrete theorem allows. Where f is μ-strongly convex the end lies within
+    √(2·gap/(αμ)) of the composite optimum, gap = `optimality_gap`. A run that broke down is judged up to its
+    last finite state, an unresolved tail is not judged.
 
     Parameters
     ----------
@@ -215,16 +219,22 @@ def certify(run: Trajectory, *, optimum: bool | None = None) -> Certificate:
     entry = _entry_time(run, t, distance, slack, decay, first)
     phase1 = slice(0, first + 1)
     checks = [_phase1(run, distance[phase1], slack[phase1], decay[phase1], entry)]
-    checks.append(_feasible(distance[first:], slack[first:]))
-    if not updates:
-        checks.append(_consistent(run, allowance))
+    checks += [
+        _feasible(distance[first:], slack[first:]), _within_theory(run.system), _consistent(run, allowance),
+    ]  # fmt: skip
     loose = float(slack.max())
     x_in, m_in = _snap(run.system, x[first:], loose), m[first:]
-    energies = lyapunov(run.system, x_in, m_in) if len(x_in) else np.zeros(0)
+    twin = implicit_twin(run) if updates else run.system
+    energies = np.zeros(0)
+    if len(x_in):
+        energies = lyapunov(twin if isinstance(twin, LionK) else run.system, x_in, m_in)
     rises = np.diff(energies)
     max_increase = float(rises.max()) if rises.size else math.nan
+    if run.method == "backward-euler":
+        checks.append(_step_equation(run, float(t[-1])))
     if updates:
-        checks += _discrete(run, x_in, m_in, energies, max_increase)
+        checks.append(_recurrence(run, x, m))
+        checks += _discrete(run, twin, x_in, m_in, rises)
         balance = math.nan
     else:
         allowed = allowance.energy(run, x_in, m_in)
@@ -280,7 +290,9 @@ def _accepted(run: Trajectory, updates: bool) -> tuple[Array, Array, Array, tupl
         finite = np.asarray(np.isfinite(x).all(axis=1) & np.isfinite(m).all(axis=1))
         at = np.where(finite[:, None], x, x[0])
         finite &= np.isfinite(run.system.objective.value(at))
-        finite &= np.isfinite(run.system.objective.gradient(at)).all(axis=1)
+        # H and the distances are sums of products of these: past their squares nothing can be said.
+        sizes = np.concatenate([x, m, run.system.objective.gradient(at)], axis=1)
+        finite &= np.isfinite(np.sum(sizes**2, axis=1) ** 2)
     keep = max(1, int(np.argmin(finite)) if not finite.all() else len(t))
     return t[:keep], x[:keep], m[:keep], (f"judged up to t = {t[keep - 1]:g}", f"the run ended: {run.status}")
 
@@ -319,17 +331,65 @@ def _distance(run: Trajectory, x: Array, slack: float) -> Check:
     return Check(claim, Verdict.HELD if value <= bound else Verdict.VIOLATED, value, bound)
 
 
+def _within_theory(system: LionK) -> Check:
+    """A `LionK` cannot be made otherwise; where it was changed afterwards nothing is promised."""
+    product = system.epsilon * system.gamma
+    verdict = Verdict.HELD if product <= 1 + EG_SLACK else Verdict.VIOLATED
+    return Check("εγ ≤ 1, as the theorems ask", verdict, product, 1.0)
+
+
 def _consistent(run: Trajectory, allowance: Allowance) -> Check:
-    """The saved states are those of the run: an edited or mixed-up one is not."""
+    """The saved (x, m, u) are those of the run: an edited or mixed-up one is not."""
     claim = "saved states lie on the run"
     if run.dense is None or len(run.t) == 0:
         return _open(claim, "a single point")
-    saved = np.concatenate([run.x, run.m], axis=1)
-    gap = np.linalg.norm(saved - run.dense(run.t)[:, : 2 * run.system.dim], axis=1)
-    limit = allowance.distance(saved)
+    saved, own = np.concatenate([run.x, run.m, run.u], axis=1), run.evaluate(run.t)
+    # Next to where a run broke down there is no u to compare with.
+    known = np.isfinite(own)
+    own = np.where(known, own, 0.0)
+    gap = np.linalg.norm(np.where(known, saved - own, 0.0), axis=1)
+    limit = allowance.distance(own)
     worst = int(np.argmax(gap - limit))
     verdict = Verdict.HELD if gap[worst] <= limit[worst] else Verdict.VIOLATED
     return Check(claim, verdict, float(gap[worst]), float(limit[worst]))
+
+
+def _recurrence(run: Trajectory, x: Array, m: Array) -> Check:
+    """The states are those of the optimizer, up to rounding."""
+    claim = "each update follows from the last"
+    if run.info["stochastic"] or run.info["record_every"] != 1:
+        return _open(claim, "needs exact gradients and record_every=1")
+    if len(x) < 2:
+        return _open(claim, "a single point")
+    defect, size = update_defect(run, x, m)
+    limit = ROUNDINGS * EPS * size
+    worst = int(np.argmax(defect - limit))
+    verdict = Verdict.HELD if defect[worst] <= limit[worst] else Verdict.VIOLATED
+    return Check(claim, verdict, float(defect[worst]), float(limit[worst]))
+
+
+def _step_equation(run: Trajectory, end: float) -> Check:
+    """x⁺ = x + h(u − λx⁺) with u ∈ ∂κ(m̃⁺), and m⁺ = m − h(α∇f(x⁺) + γm⁺), on every step up to the end."""
+    claim = "each step solves its equation"
+    if run.dense is None:
+        return _open(claim, "a single point")
+    system, d = run.system, run.system.dim
+    t = run.dense.breaks[run.dense.breaks <= end]
+    if len(t) < 2:
+        return _open(claim, "a single point")
+    y, h = run.dense(t), np.diff(t)[:, None]
+    x, m = y[:, :d], y[:, d : 2 * d]
+    force = system.alpha * system.objective.gradient(x[1:]) + system.gamma * m[1:]
+    m_tilde = m[1:] - system.epsilon * force
+    u = np.diff(x, axis=0) / h + system.lam * x[1:]
+    # As for updates: u ∈ ∂κ(m̃) iff m̃ = prox_κ(m̃ + u).
+    parts = [np.diff(m, axis=0) + h * force, h * (m_tilde - system.kappa.prox(m_tilde + u))]
+    defect = np.linalg.norm(np.concatenate(parts, axis=-1), axis=-1)
+    sizes = [x[1:], x[:-1], m[1:], m[:-1], h * force, h * m_tilde, h * u]
+    limit = STEP_EQUATION * np.linalg.norm(np.concatenate(sizes, axis=-1), axis=-1)
+    worst = int(np.argmax(defect - limit))
+    verdict = Verdict.HELD if defect[worst] <= limit[worst] else Verdict.VIOLATED
+    return Check(claim, verdict, float(defect[worst]), float(limit[worst]))
 
 
 def _log_decay(run: Trajectory, t: Array, updates: bool) -> Array:
@@ -455,13 +515,11 @@ def _integrate_dissipation(run: Trajectory, t: Array, target: float, slack: floa
     return result, errors
 
 
-def _discrete(run: Trajectory, x: Array, m: Array, energies: Array, max_increase: float) -> list[Check]:
+def _discrete(run: Trajectory, twin: LionK | str, x: Array, m: Array, rises: Array) -> list[Check]:
     if len(x) < 2:
         return [_open(claim, FEW) for claim in ("H never rises", "discrete bound on H")]
     scale = float(np.abs(_magnitude(run, x, m)).max())
-    rounding = ROUNDINGS * EPS * scale
-    twin = implicit_twin(run)
-    rise = _updates_monotone(run, twin, max_increase, rounding)
+    rise = _updates_monotone(run, twin, x, rises, ROUNDINGS * EPS * scale)
     claim = "discrete bound on H"
     if isinstance(twin, str):
         verdict = Verdict.VIOLATED if run.info["lr"] * run.system.lam > 1 else Verdict.NOT_APPLICABLE
@@ -475,21 +533,35 @@ def _discrete(run: Trajectory, x: Array, m: Array, energies: Array, max_increase
     ]
 
 
-def _updates_monotone(run: Trajectory, twin: LionK | str, max_increase: float, rounding: float) -> Check:
+def _updates_monotone(run: Trajectory, twin: LionK | str, x: Array, rises: Array, rounding: float) -> Check:
     """H must not rise for η ≤ `monotone_lr`; a run that took more must not be seen to."""
     claim, lr, system = "H never rises", run.info["lr"], run.system
-    smoothness = system.objective.smoothness
-    if isinstance(twin, str) or smoothness is None or math.isinf(system.kappa.lipschitz):
-        if max_increase <= rounding:
-            return Check(claim, Verdict.HELD, max_increase, rounding)
-        return _open(claim, "updates may rise by (L/2)η²‖V‖² a step", max_increase, rounding)
+    worst = int(np.argmax(rises))
+    value = float(rises[worst])
+    if isinstance(twin, str) or math.isinf(system.kappa.lipschitz):
+        if value <= rounding:
+            return Check(claim, Verdict.HELD, value, rounding)
+        return _open(claim, "updates may rise by (L/2)η²‖V‖² a step", value, rounding)
+    smoothness, known = system.objective.smoothness, "L"
+    if smoothness is None:
+        # The theorem asks no more of L than that the descent lemma holds on the step.
+        smoothness, known = _realised_smoothness(system, x[worst : worst + 2]), "L realised there"
     limit = monotone_lr(
         run.info["beta1"], run.info["beta2"], system.lam, decay=run.method,
         smoothness=system.alpha / system.gamma * smoothness, kappa_smoothness=system.kappa.lipschitz,
     )  # fmt: skip
-    verdict = Verdict.HELD if max_increase <= rounding else Verdict.VIOLATED
-    note = f"η = {lr:g} {'≤' if lr <= limit else '>'} {limit:.3g}, up to which it cannot"
-    return Check(claim, verdict, max_increase, rounding, note)
+    verdict = Verdict.HELD if value <= rounding else Verdict.VIOLATED
+    sign = "≤" if lr <= limit else ">"
+    note = f"η = {lr:g} {sign} {limit:.3g}, up to which it cannot ({known} = {smoothness:.3g})"
+    return Check(claim, verdict, value, rounding, note)
+
+
+def _realised_smoothness(system: LionK, pair: Array) -> float:
+    """The least L > 0 with f(x⁺) ≤ f(x) + ⟨∇f(x), x⁺ − x⟩ + (L/2)‖x⁺ − x‖² for one pair of points."""
+    step, f = pair[1] - pair[0], system.objective
+    bend = float(np.diff(f.value(pair))[0] - f.gradient(pair[0]) @ step)
+    tiny = np.finfo(np.float64).tiny
+    return max(2 * bend / max(float(step @ step), tiny), tiny)
 
 
 def _stationarity(run: Trajectory, x: Array, m: Array) -> float:
@@ -498,15 +570,16 @@ def _stationarity(run: Trajectory, x: Array, m: Array) -> float:
     λx ∈ ∂κ(m̃) iff m̃ = prox_κ(m̃ + λx); at rest m̃ = m.
     """
     system = run.system
-    g = system.alpha * system.objective.gradient(x)
-    velocity = -g - system.gamma * m
-    m_tilde = m + system.epsilon * velocity
-    y = system.lam * x
-    if not np.isfinite(m_tilde).all():  # such a run has ended with that status
-        return math.inf
-    gap = m_tilde - system.kappa.prox(m_tilde + y, 1.0)
-    scale = 1 + np.linalg.norm(y) + np.linalg.norm(g)
-    return float(max(np.linalg.norm(gap), np.linalg.norm(velocity)) / scale)
+    with np.errstate(over="ignore", invalid="ignore"):
+        g = system.alpha * system.objective.gradient(x)
+        velocity = -g - system.gamma * m
+        m_tilde = m + system.epsilon * velocity
+        y = system.lam * x
+        scale = float(1 + np.linalg.norm(y) + np.linalg.norm(g))
+        if not (np.isfinite(m_tilde).all() and math.isfinite(scale)):  # such a run has ended with that status
+            return math.inf
+        gap = m_tilde - system.kappa.prox(m_tilde + y, 1.0)
+        return float(max(np.linalg.norm(gap), np.linalg.norm(velocity)) / scale)
 
 
 def _magnitude(run: Trajectory, x: Array, m: Array) -> Array:

@@ -15,7 +15,7 @@ import sympy as sp
 from lionode import _validate
 from lionode.kappas.base import Potential
 from lionode.lyapunov.proof_catalogue import kappa_steps, system_expressions
-from lionode.lyapunov.proof_step import Step, step
+from lionode.lyapunov.proof_step import Step, step, text_latex
 from lionode.system import LionK
 
 __all__ = ["Proof", "backward_euler", "discrete_inequality", "flow_identity", "prove"]
@@ -78,8 +78,12 @@ class Proof:
         return next((s.residual for s in self.steps if not s.holds), sp.Integer(0))
 
     def latex(self) -> str:
-        """The steps as the lines of a LaTeX ``align*``, with a verdict each."""
-        lines = [rf"&\text{{{s.name}}}:\ {sp.latex(s.expression)} && {s.mark_latex}" for s in self.steps]
+        """The steps, with a verdict each, and the hypotheses, as the lines of a LaTeX ``align*``.
+
+        It needs amsmath and amssymb, and is plain ASCII.
+        """
+        lines = [rf"&\text{{{text_latex(s.name)}}}:\ {s.formula} && {s.mark_latex}" for s in self.steps]
+        lines += [rf"&\text{{uses {text_latex(h)}}}" for h in self.hypotheses]
         return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
     def __str__(self) -> str:
@@ -149,13 +153,13 @@ def flow_identity(hamiltonian: sp.Expr | None = None, c: sp.Expr | None = None) 
     # As λ → 0 z is the constant ∇κ*(0), so γ⟨z, x⟩ has the derivative γ⟨z, ẋ⟩.
     at_zero = _chain_rule(limit, x_dot, m_dot) + weight1 * delta1 + FLOW_C / EPSILON * delta2
     vectors = (X, M, G, Z, S, U)
-    scale = sp.Symbol("t")
-    scaled = residual.subs({v: scale * v for v in vectors}, simultaneous=True)
+    scale, p, v = sp.Symbol("t"), sp.Function("P"), sp.Symbol("v")
+    scaled = residual.subs({a: scale * a for a in vectors}, simultaneous=True)
     steps = (
         step("flow: H, in which κ(m) has the weight c", hamiltonian, sp.diff(hamiltonian, KAPPA) - FLOW_C),
         step(
             "flow: every term is a bilinear form",
-            sp.Eq(sp.Symbol("P(t v)"), sp.Symbol("t^2 P(v)"), evaluate=False),
+            sp.Eq(p(scale * v), scale**2 * p(v), evaluate=False),
             scaled - scale**2 * residual,
         ),
         step(

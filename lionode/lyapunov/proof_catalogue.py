@@ -43,7 +43,9 @@ def kappa_steps(kappa: Potential) -> tuple[Step, ...]:
             return (Step(f"not applicable: {name} has no symbolic form", NO_FORM, NO_FORM),)
     value, conjugate = _exact(value), _exact(conjugate)
     points = np.random.default_rng(0).normal(scale=2.0, size=(SAMPLES, d))
-    inside = kappa.subgradient(points)
+    slopes = kappa.subgradient(points)
+    # dom κ* is convex, and a κ* that is right only at the slopes, its boundary perhaps, is not κ*.
+    inside = np.concatenate([slopes, (slopes + np.roll(slopes, 1, axis=0)) / 2])
     steps = [
         _agreement("κ agrees with the catalogue's numbers", value, z, points, kappa.value(points)),
         _agreement("κ* agrees with the catalogue's numbers", conjugate, y, inside, kappa.conjugate(inside)),
@@ -198,6 +200,9 @@ def system_expressions(
     for name, expression in ((f"f = {f.name}", f.expression), (f"κ = {kappa}", value), ("κ*", conjugate)):
         if expression is None:
             return (Step(f"not applicable: {name} has no symbolic form", NO_FORM, NO_FORM),), None, None, ()
+    if system.lam == 0 and not kappa.contains(np.zeros(d)):
+        why = "not applicable: at λ = 0 H is +∞, since 0 is not in dom κ*"
+        return (Step(why, NO_FORM, NO_FORM),), None, None, ()
     alpha, gamma, epsilon, lam = (_number(v) for v in system.coefficients.values())
     c = sp.Max(0, (1 - epsilon * gamma) / (1 + epsilon * lam))
     loss = _exact(f.expression).subs(dict(zip(f.symbols, x, strict=True)), simultaneous=True)

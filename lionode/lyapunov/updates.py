@@ -12,7 +12,7 @@ from lionode.lyapunov.function import lyapunov
 from lionode.system import LionK
 from lionode.trajectory import Trajectory
 
-__all__ = ["implicit_twin", "monotone_lr", "update_excess"]
+__all__ = ["implicit_twin", "monotone_lr", "update_defect", "update_excess"]
 
 
 def monotone_lr(
@@ -65,7 +65,9 @@ def monotone_lr(
         lr = math.inf
     else:
         lr = 4 * (1 - beta2) / (b + root) if b > 0 else (root - b) / (2 * a)
-    return lr if decay == "implicit" else 1 / (1 / lr + lam)
+    if decay == "implicit" or (math.isinf(lr) and lam == 0):
+        return lr
+    return 1 / (1 / lr + lam)
 
 
 def implicit_twin(run: Trajectory) -> LionK | str:
@@ -96,6 +98,35 @@ def implicit_twin(run: Trajectory) -> LionK | str:
         epsilon=(1 - beta1) / gamma,
         lam=system.lam,
     )
+
+
+def update_defect(run: Trajectory, x: Array, m: Array) -> tuple[Array, Array]:
+    """How far each state is from the update of the one before, and the size of the numbers that made it.
+
+    u = (xₖ₊₁ − xₖ)/η + λx is in ∂κ(m̃) iff m̃ = prox_κ(m̃ + u): unlike a comparison with one selection this
+    is continuous at the kinks of κ.
+
+    Parameters
+    ----------
+    run : Trajectory
+        Updates with exact gradients, every one recorded.
+    x, m : ndarray, shape (n, d)
+        Consecutive states.
+
+    Returns
+    -------
+    defect, size : ndarray, shape (n - 1,)
+    """
+    system, lr, beta1 = run.system, run.info["lr"], run.info["beta1"]
+    g = system.alpha * system.objective.gradient(x[:-1])
+    m_next = run.info["beta2"] * m[:-1] - lr * g
+    m_tilde = beta1 * (m_next if run.info["look_ahead"] == "next" else m[:-1]) - system.epsilon * g
+    decayed = x[1:] if run.method == "implicit" else x[:-1]
+    u = np.diff(x, axis=0) / lr + system.lam * decayed
+    in_x = lr * (m_tilde - system.kappa.prox(m_tilde + u))
+    defect = np.linalg.norm(np.concatenate([in_x, m[1:] - m_next], axis=-1), axis=-1)
+    parts = [x[:-1], x[1:], m[:-1], m[1:], lr * g, lr * m_tilde, lr * u]
+    return defect, np.linalg.norm(np.concatenate(parts, axis=-1), axis=-1)
 
 
 def update_excess(run: Trajectory, twin: LionK, x: Array, m: Array) -> tuple[Array, str]:
