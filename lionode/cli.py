@@ -17,6 +17,7 @@ import scipy
 import sympy as sp
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -109,10 +110,11 @@ def reproduce_command(
 
 
 def _show(rows: list[reproduce.Row]) -> None:
-    table = Table("", "measured", "number", "needed", "verdict", box=None)
+    table = Table("", "claim", "measured", "number", "needed", "verdict", box=None)
     for row in rows:
         color = {"reproduced": "green", "differs": "red"}.get(row.verdict, "yellow")
-        table.add_row(row.id, row.quantity, f"{row.number:.3g}", row.bound, f"[{color}]{row.verdict}")
+        texts = map(escape, (row.id, row.claim, row.quantity, f"{row.number:.3g}", row.bound))
+        table.add_row(*texts, f"[{color}]{escape(row.verdict)}")
     console.print(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -109,8 +110,44 @@ def test_what_could_not_be_tested_says_so_and_is_not_kept(tmp_path):
 
 def test_names_sort_as_people_count():
     assert sorted(["fig10", "tab1", "fig2", "claims", "fig1"], key=reproduce.natural) == [
-        "claims", "fig1", "fig2", "fig10", "tab1",
+        "fig1", "fig2", "fig10", "tab1", "claims",
     ]  # fmt: skip
+
+
+def test_results_are_strict_json(tmp_path):
+    rows = [reproduce.Row("x", "c", "q", number, high=1.0) for number in (np.inf, np.nan, 0.5)]
+    reproduce.run(lambda out, full: rows, tmp_path)
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is not JSON")
+
+    json.loads((tmp_path / "results.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert list(map(str, reproduce.report(tmp_path, tmp_path / "report.md"))) == list(map(str, rows))
+
+
+def test_a_missing_extra_stops_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    results = list(reproduce.run_all([SCRIPTS["fig5"], SCRIPTS["tab2"]], tmp_path, workers=1))
+    verdicts = [rows[0].verdict for rows, _ in results]
+    assert verdicts[0].startswith("not testable here: the digits come with scikit-learn")
+    assert verdicts[1] == "reproduced"
+
+
+def test_a_mistake_in_a_script_is_no_missing_extra(tmp_path):
+    path = tmp_path / "fig98.py"
+    path.write_text("from lionode import nothing_of_that_name\n", encoding="utf-8")
+    with pytest.raises(ImportError, match="nothing_of_that_name"):
+        reproduce.measure((path, tmp_path, False))
+
+
+def test_other_data_is_another_result(tmp_path, monkeypatch):
+    path = a_script(tmp_path)
+    monkeypatch.setenv("LIONODE_CIFAR10", "here")
+    reproduce.measure((path, tmp_path, False))
+    assert reproduce.measure((path, tmp_path, False))[1]
+    monkeypatch.setenv("LIONODE_CIFAR10", "there")
+    assert not reproduce.measure((path, tmp_path, False))[1]
 
 
 def test_pictures_hold_no_dates(tmp_path):
