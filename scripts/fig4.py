@@ -59,7 +59,9 @@ def run(out: Path, full: bool = False) -> list[Row]:
 
 
 def _title(name: str) -> str:
-    return ", ".join([name, *(f"${k} = {v:g}$" for k, v in ARGUMENTS.get(name, {}).items() if np.isscalar(v))])
+    return ", ".join(
+        [name, *(f"${k} = {v:g}$" for k, v in ARGUMENTS.get(name, {}).items() if np.isscalar(v))]
+    )
 
 
 if __name__ == "__main__":
