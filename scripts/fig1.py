@@ -35,8 +35,8 @@ def run(out: Path, full: bool = False) -> list[Row]:
             _distances(axes[2], flow, runs, distances, best)
         where = f"lam = {lam}"
         distance = float(np.linalg.norm(flow.x[-1] - best))
-        # Near the optimum x is within one step, η(1+λ|x|), of the surface m̃ = 0, x = cm with c = β₁/(a(1−β₁)),
-        # and there ṁ = −γ(m + ax) leaves |cm| ≤ β₁ of that: in all (1+β₁)(1+λ|x|)η, and terms of order η².
+        # Near the optimum x is within one step, η(1+λ|x|), of where m̃ = 0, x = cm with c = β₁/(a(1−β₁)),
+        # and ṁ = −γ(m + ax) leaves |cm| ≤ β₁ of that: in all (1+β₁)(1+λ|x|)η, and terms of order η².
         reach = (1 + BETA1) * (1 + lam * float(np.abs(best).max()))
         # Where the optimum is at 0 each step is longer than η(1−λ|x|), so one of its ends is half of it away.
         least = 0.5 * (1 - lam * reach * max(RATES))
@@ -45,8 +45,8 @@ def run(out: Path, full: bool = False) -> list[Row]:
             Row("fig1", "the flow solves the box problem", f"{where}: distance of its end to the optimum",
                 distance, high=float(5 * np.exp(-lam * END)) + 1e-8, setup=SETUP),
             Row("fig1", "the updates hover within O(η)",
-                f"{where}: largest distance / η after t = {LATE:g}, worst of η = {RATES[0]:g} to {RATES[-1]:g}; "
-                f"at the last the distance is {hovering[-1]:.2g}",
+                f"{where}: largest distance / η after t = {LATE:g}, worst of η = {RATES[0]:g} to "
+                f"{RATES[-1]:g}; at the last the distance is {hovering[-1]:.2g}",
                 float(shares.max()), high=reach, setup=SETUP),
             Row("fig1", "they do not converge with a fixed η", f"{where}: the least of these over η",
                 float(shares.min()), low=least, setup=SETUP),

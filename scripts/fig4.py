@@ -41,7 +41,7 @@ def run(out: Path, full: bool = False) -> list[Row]:
             plots.trajectory(ax, flow, color=plots.COLORS[color], label=f"flow, $f$ least {where}", arrows=2)
             plots.optimum(ax, best.x, label="" if ends else "composite optimum", size=8)
             ends.append(float(np.linalg.norm(flow.x[-1] - best.x)))
-        # What is left of the start, │x₀│e^{−λT} ≈ 5e-9, is less than what the tolerance adds in some tens of steps.
+        # What is left of the start, │x₀│e^{−λT} ≈ 5e-9, is less than what the tolerance adds in ten steps.
         rows.append(
             Row(
                 "fig4", f"{kappa!r} solves its composite problem", "distance to the optimum, worse of two",

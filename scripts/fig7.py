@@ -27,7 +27,7 @@ def potential(p: float, d: int) -> ln.kappas.Potential:
 
 
 def train(width: int, p: float, lr: float, seed: int) -> dict[str, Any]:
-    """The loss at the end, and the error on held-out images in %, the mean over the second half of the training.
+    """The loss at the end, and the held-out error in %, its mean over the second half of the training.
 
     The seed draws the start and the minibatches, and chooses the images that are held out.
     """
@@ -85,9 +85,11 @@ def run(out: Path, full: bool = False) -> list[Row]:
     # Both must hold, so that the larger of the two counts.
     chance = max(stats.wilcoxon(gain, alternative="greater").pvalue for gain in (linear, wide))
     return [
-        Row("fig7", "the best p depends on the architecture: p = 2 for the linear model, p = 1 for 128 hidden units",
+        Row("fig7",
+            "the best p depends on the architecture: p = 2 for the linear model, p = 1 for 128 hidden units",
             f"larger p-value of two signed-rank tests over {len(seeds)} seeds; the better p gains "
-            f"{linear.mean():.2f} ± {linear.std(ddof=1):.2f} % and {wide.mean():.2f} ± {wide.std(ddof=1):.2f} %",
+            f"{linear.mean():.2f} ± {linear.std(ddof=1):.2f} % and "
+            f"{wide.mean():.2f} ± {wide.std(ddof=1):.2f} %",
             float(chance), high=LEVEL, setup=SETUP, known=KNOWN),
         *rows,
     ]  # fmt: skip

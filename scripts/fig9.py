@@ -40,7 +40,8 @@ def run(out: Path, full: bool = False) -> list[Row]:
         counts = " and ".join(f"{n} at h = {h:g}" for n, h in zip(explicit_rises[:-1], STEPS, strict=False))
         rows.append(
             Row("fig9", f"explicit steps of that size do, κ = {name}",
-                f"rises or infinite values at h = 10, until it overflows; {counts}", explicit_rises[-1], low=1)
+                f"rises or infinite values at h = 10, until it overflows; {counts}",
+                explicit_rises[-1], low=1)
         )  # fmt: skip
         ax.plot([], [], ":", color="0.4", label="explicit Euler")
         ax.set(xlabel="step", title=f"κ = {name}", ylim=(ROUNDING / 10, 1e2))
