@@ -29,7 +29,7 @@ except ImportError as error:
 __all__ = ["LionK", "Monitor", "Record", "subgradient"]
 
 OUTSIDE = 4
-"""A weight is outside the box if |x|·λ exceeds 1 by more than this many roundings of its type."""
+"""A weight is outside the box only by more than this many roundings of its type."""
 
 
 class LionK(torch.optim.Optimizer):  # type: ignore[misc]
@@ -313,7 +313,7 @@ class Record:
     step : int
         The number of updates done.
     share_outside : float
-        The share of weights with |x| > 1/λ, among those with λ > 0; NaN if there are none.
+        The share of weights with |x|·λ > 1 + margin, among those with λ > 0; NaN if there are none.
     max_ratio : float
         The largest |x|·λ.
     h : float
@@ -333,6 +333,9 @@ class Monitor:
     ----------
     optimizer : LionK
         The optimizer; its groups tell λ, κ, η and β.
+    margin : float, optional
+        A weight is outside if |x|·λ > 1 + margin. One that is pushed against a face approaches it only
+        asymptotically, and in float32 stops short of it by up to a rounding over η·λ.
 
     Attributes
     ----------
@@ -340,10 +343,11 @@ class Monitor:
         One for each call of `record`.
     """
 
-    def __init__(self, optimizer: LionK) -> None:
+    def __init__(self, optimizer: LionK, margin: float = 0.0) -> None:
         if not isinstance(optimizer, LionK):
             raise TypeError(f"optimizer must be a lionode.torch.LionK, got {_validate.describe(optimizer)}")
         self.optimizer = optimizer
+        self.margin = _validate.nonnegative("margin", margin)
         self.records: list[Record] = []
 
     @torch.no_grad()  # type: ignore[untyped-decorator,unused-ignore]
@@ -364,7 +368,7 @@ class Monitor:
             lam = group["weight_decay"]
             for p in (p for p in group["params"] if lam > 0 and p.numel()):
                 ratio = p.abs() * lam
-                outside += int((ratio > 1 + OUTSIDE * torch.finfo(p.dtype).eps).sum())
+                outside += int((ratio > 1 + self.margin + OUTSIDE * torch.finfo(p.dtype).eps).sum())
                 total += p.numel()
                 largest = max(largest, float(ratio.max()))
         share, largest = (outside / total, largest) if total else (math.nan, math.nan)

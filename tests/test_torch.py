@@ -292,6 +292,10 @@ def test_the_monitor_sees_weights_enter_the_box():
     assert last.share_outside == 0.0
     assert last.max_ratio < 1
     assert np.isnan(Monitor(LionK([tensor([9.0])])).record(0).share_outside)
+    near = LionK([tensor([1.005, 1.02])], weight_decay=1.0)
+    assert [Monitor(near, margin).record(0).share_outside for margin in (0.0, 0.01, 0.1)] == [1.0, 0.5, 0.0]
+    with pytest.raises(ValueError, match="margin"):
+        Monitor(near, -0.1)
 
 
 @pytest.mark.parametrize("decay", ["explicit", "implicit"])
