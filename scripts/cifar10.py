@@ -202,8 +202,12 @@ def draw(result: dict[str, Any], out: Path) -> list[Row]:
         ax.hist(values, bins=np.linspace(-largest, largest, 101), color=plots.COLORS["blue"])
         for side in (-1, 1):
             ax.axvline(side / lam, color=plots.COLORS["red"], lw=0.9, ls="--")
-        ax.set(title=f"step {step}", yscale="log", xlabel="weight")
+        ax.set(title=f"step {step}", yscale="log", ylim=(0.8, values.size), xlabel="weight")
+        if step:
+            ax.set_yticklabels([])
     axes[0].set_ylabel("number")
+    axes[0].annotate(r"$\pm 1/\lambda$", (1 / lam, values.size), (2, -8), textcoords="offset points",
+                     fontsize=7, color=plots.COLORS["red"])  # fmt: skip
     records = result["records"]
     axes[-1].semilogy([r.step for r in records], [max(r.share_outside, 1e-7) for r in records], "o-", ms=2)
     axes[-1].set(xlabel="step", title="share outside", ylim=(1e-7, 1.5))
