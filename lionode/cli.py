@@ -95,10 +95,14 @@ def reproduce_command(
     columns = (SpinnerColumn(), *Progress.get_default_columns()[:-1], TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(chosen))
-        for measured, cached in reproduce.run_all([scripts[name] for name in chosen], out, full, workers):
-            rows += measured
-            known += cached
-            progress.update(task, advance=1, description=measured[0].id)
+        try:
+            for measured, cached in reproduce.run_all([scripts[name] for name in chosen], out, full, workers):
+                rows += measured
+                known += cached
+                progress.update(task, advance=1, description=measured[0].id)
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command goes on from here", highlight=False)
+            raise typer.Exit(130) from None
     rows.sort(key=lambda row: reproduce.natural(row.id))
     target = out.resolve().parent / "paper_repro.md"
     reproduce.report(out.resolve(), target)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import json
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -139,10 +142,38 @@ def load(path: Path) -> Script:
 
 def run(script: Script, out: Path, full: bool = False) -> list[Row]:
     """Run one script in the style of all figures, and keep its rows in ``out/results.json``."""
-    with plots.context():
+    with plots.context(), _whole():
         rows = script(out, full)
     _keep(rows, out)
     return rows
+
+
+class _Stop(BaseException):
+    """An interrupt that no integrator answers with what it has so far."""
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """What runs here is interrupted as a whole: half a run must not be taken for a result and be kept."""
+
+    def stop(*_: object) -> None:
+        raise _Stop
+
+    # Elsewhere, in another process or thread, an interrupt does not come as an exception.
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or not _in_main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    except _Stop:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def run_all(
@@ -184,7 +215,7 @@ def measure(job: tuple[Path, Path, bool]) -> tuple[list[Row], bool]:
         _copy_figures(path.stem, kept, out)
         return _read(found)[path.stem], True
     try:
-        with plots.context():
+        with plots.context(), _whole():
             rows = load(path)(out, full)
     except ImportError as error:
         if not _is_missing(error):

@@ -105,6 +105,37 @@ def test_what_was_computed_before_an_interruption_is_not_computed_again(tmp_path
     assert len(list(tmp_path.glob("computed?"))) == 1
 
 
+INTERRUPTED = """
+import itertools, os, signal
+import lionode as ln
+from lionode.reproduce import Row, remember
+
+def compute(steps):
+    calls = itertools.count()
+
+    def gradient(x):
+        if next(calls) == steps // 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return x
+
+    f = ln.Objective(value=lambda x: 0.0, gradient=gradient, dim=1)
+    s = ln.LionK.from_optimizer(f, ln.kappas.L1(), lr=0.1, beta1=0.9, beta2=0.99, lam=1.0)
+    return {"n": len(ln.iterate(s, [1.0], steps, compiled=False).x)}
+
+def run(out, full=False):
+    return [Row("fig97", "c", "q", remember(compute, 200, path=__file__)["n"], low=0.0)]
+"""
+
+
+def test_half_a_run_is_not_kept(tmp_path):
+    path = tmp_path / "fig97.py"
+    path.write_text(INTERRUPTED, encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.measure((path, tmp_path, False))
+    assert not list(reproduce.cache_folder().rglob("*.npz"))
+    assert not list(reproduce.cache_folder().rglob("results.json"))
+
+
 def test_what_could_not_be_tested_says_so_and_is_not_kept(tmp_path):
     path = a_script(tmp_path, "no data here")
     ((rows, _),) = reproduce.run_all([path], tmp_path)
