@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from lionode import kappas, objectives, plots, reproduce
 from lionode import verify as verification
@@ -114,7 +114,8 @@ def reproduce_command(
 
 
 def _show(rows: list[reproduce.Row]) -> None:
-    table = Table("", "claim", "measured", "number", "needed", "verdict", box=None)
+    heads = ("", "claim", "measured", "number", "needed", "verdict")
+    table = Table(*(Column(head, overflow="fold") for head in heads), box=None)
     for row in rows:
         color = {"reproduced": "green", "differs": "red"}.get(row.verdict, "yellow")
         texts = map(escape, (row.id, row.claim, row.quantity, f"{row.number:.3g}", row.bound))

@@ -310,17 +310,17 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, list[Row]]:
+    def row(cells: dict[str, Any]) -> Row:
+        return Row(**cells | {key: float(cells[key]) for key in NUMBERS})
+
     kept = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        name: [Row(**{k: float(v) if k in NUMBERS else v for k, v in row.items()}) for row in rows]
-        for name, rows in kept.items()
-    }
+    return {name: [row(cells) for cells in rows] for name, rows in kept.items()}
 
 
 def natural(name: str) -> tuple[bool, str, int]:
-    """A key that puts fig2 before fig10, and what has a number before what has none."""
+    """A key that puts fig2 before fig10, and the paper's figures and tables first."""
     head = name.rstrip("0123456789")
-    return head == name, head, int(name[len(head) :] or 0)
+    return head not in ("fig", "tab"), head, int(name[len(head) :] or 0)
 
 
 def report(out: Path, target: Path) -> list[Row]:

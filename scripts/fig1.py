@@ -33,7 +33,7 @@ def run(out: Path, full: bool = False) -> list[Row]:
         _plane(ax, lion, flow, runs[0], best)
         if ax is axes[0]:
             _distances(axes[2], flow, runs, distances, best)
-        where = f"lam = {lam}"
+        where = f"λ = {lam}"
         distance = float(np.linalg.norm(flow.x[-1] - best))
         # Near the optimum x is within one step, η(1+λ|x|), of where m̃ = 0, x = cm with c = β₁/(a(1−β₁)),
         # and ṁ = −γ(m + ax) leaves |cm| ≤ β₁ of that: in all (1+β₁)(1+λ|x|)η, and terms of order η².

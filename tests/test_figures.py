@@ -146,8 +146,8 @@ def test_what_could_not_be_tested_says_so_and_is_not_kept(tmp_path):
 
 
 def test_names_sort_as_people_count():
-    assert sorted(["fig10", "tab1", "fig2", "claims", "fig1"], key=reproduce.natural) == [
-        "fig1", "fig2", "fig10", "tab1", "claims",
+    assert sorted(["cifar10", "fig10", "tab1", "fig2", "claims", "fig1"], key=reproduce.natural) == [
+        "fig1", "fig2", "fig10", "tab1", "cifar10", "claims",
     ]  # fmt: skip
 
 
