@@ -252,10 +252,10 @@ def remember(
     compute : callable
         Of plain arguments, to a dict of numbers, texts, lists and arrays.
     path : path
-        The script, ``__file__``: a changed one computes anew.
+        The script, ``__file__``: a changed one computes anew, a changed style only draws anew.
     """
     script = Path(path)
-    key = _fingerprint(script, compute.__name__, *map(repr, arguments))
+    key = _fingerprint(script, compute.__name__, *map(repr, arguments), drawing=False)
     place = cache_folder() / "computed" / f"{script.stem}-{key}.npz"
     if place.exists():
         return storage.read(place)
@@ -277,12 +277,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE) or home / "lionode") / "reproduce"
 
 
-def _fingerprint(script: Path, *words: str) -> str:
+def _fingerprint(script: Path, *words: str, drawing: bool = True) -> str:
     versions = [f"{name} {_version(name)}" for name in RESTS_ON]
     given = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("LIONODE_") and k != CACHE]
     digest = hashlib.sha256("\0".join((*versions, *given, *words)).encode())
     for path in (script, *sorted(PACKAGE.rglob("*.py"))):
-        digest.update(path.read_bytes())
+        if drawing or path.parent != PACKAGE / "plots":
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:24]
 
 

@@ -105,6 +105,21 @@ def test_what_was_computed_before_an_interruption_is_not_computed_again(tmp_path
     assert len(list(tmp_path.glob("computed?"))) == 1
 
 
+def test_another_style_computes_nothing_anew(tmp_path, monkeypatch):
+    package = tmp_path / "lionode"
+    (package / "plots").mkdir(parents=True)
+    style, rest = package / "plots" / "style.py", package / "system.py"
+    monkeypatch.setattr(reproduce, "PACKAGE", package)
+    path = a_script(tmp_path)
+    for changed, drawn, computed in ((style, 1, 2), (style, 2, 0), (rest, 3, 2)):
+        changed.write_text(f"# {drawn}", encoding="utf-8")
+        for place in tmp_path.glob("computed?"):
+            place.unlink()
+        reproduce.measure((path, tmp_path, False))
+        assert (tmp_path / "ran").read_text() == drawn * "x"
+        assert len(list(tmp_path.glob("computed?"))) == computed
+
+
 INTERRUPTED = """
 import itertools, os, signal
 import lionode as ln

@@ -43,6 +43,9 @@ def test_subgradient_is_that_of_kappa(row):
     for z in points:
         got = subgradient(row.kappa, torch.as_tensor(z)).numpy()
         np.testing.assert_allclose(got, row.kappa.subgradient(z), rtol=1e-13, atol=1e-13)
+        # A tensor of another shape, and not contiguous, is its components row by row.
+        shaped = torch.as_tensor(np.stack([z, z], axis=-1))[:, :1]
+        assert torch.equal(subgradient(row.kappa, shaped).flatten(), torch.as_tensor(got))
 
 
 @pytest.mark.parametrize("foreach", [False, True])
