@@ -177,12 +177,20 @@ def test_results_are_strict_json(tmp_path):
     assert list(map(str, reproduce.report(tmp_path, tmp_path / "report.md"))) == list(map(str, rows))
 
 
-def test_a_missing_extra_stops_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn", None)
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    results = list(reproduce.run_all([SCRIPTS["fig5"], SCRIPTS["tab2"]], tmp_path, workers=1))
+@pytest.mark.parametrize(
+    ("missing", "name", "why"),
+    [
+        ("sklearn", "fig5", "the digits come with scikit-learn"),
+        ("torch", "fig10", "lionode.torch needs PyTorch"),
+    ],
+)
+def test_a_missing_extra_stops_nothing_else(missing, name, why, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "lionode.torch", raising=False)
+    for module in (missing, "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, module, None)
+    results = list(reproduce.run_all([SCRIPTS[name], SCRIPTS["tab2"]], tmp_path, workers=1))
     verdicts = [rows[0].verdict for rows, _ in results]
-    assert verdicts[0].startswith("not testable here: the digits come with scikit-learn")
+    assert verdicts[0].startswith(f"not testable here: {why}")
     assert verdicts[1] == "reproduced"
 
 
