@@ -86,7 +86,11 @@ def _adamw(f: Any, x0: np.ndarray, lr: float, lam: float, seed: int) -> list[np.
 
 
 def search(name: str, trials: int) -> tuple[float, float]:
-    """The best (η, λ) of a random search, by the held-out error: the same number of trials for everyone."""
+    """The best (η, λ) of a random search, by the held-out error: the same number of trials for everyone.
+
+    Searched by the training loss of one seed, as was done first, Lion's held-out error was 1.08 ± 0.95 % above
+    AdamW's, its 95 % limit 1.5 %: what is comparable depends on what is tuned.
+    """
     method, rng = METHODS[name], np.random.default_rng(7)
     best, found = math.inf, (math.nan, math.nan)
     for _ in range(trials):
@@ -185,14 +189,16 @@ def run(out: Path, full: bool = False) -> list[Row]:
     ]  # fmt: skip
     worse = errors["Lion"] - errors["AdamW"]
     limit = worse.mean() + stats.t.ppf(1 - LEVEL, len(worse) - 1) * stats.sem(worse)
+    better = stats.wilcoxon(worse, alternative="greater").pvalue
     chance = stats.wilcoxon(
         np.log(losses["Lion"][:, -1] / losses["AdamW"][:, -1]), alternative="greater"
     ).pvalue
     return [
         *rows,
-        Row("fig10", "Lion is comparable or favourable to AdamW on held-out images",
+        Row("fig10", "Lion is comparable to AdamW on held-out images, within 1 %",
             f"95 % limit of its error minus AdamW's, in %; mean {worse.mean():.2f} ± {worse.std(ddof=1):.2f} "
-            f"over {len(seeds)} seeds, {trials} trials of tuning each", float(limit), high=MARGIN,
+            f"over {len(seeds)} seeds (AdamW is better: p = {better:.2g}), {trials} trials of tuning each by "
+            "held-out error; tuned by training loss it was not within 1 %", float(limit), high=MARGIN,
             setup=SETUP, known="after this tuning, on this small network, a loss of 1 % is not excluded"),
         Row("fig10", "Lion is comparable or favourable to AdamW in training",
             "p-value of a signed-rank test that its final loss is larger", float(chance), low=LEVEL,
