@@ -17,7 +17,7 @@ MODELS = {"linear model": 0, "8 hidden units": 8, "128 hidden units": 128}
 TUNING, FIRST_SEED = range(3), 200
 """The best η of each p is chosen on the former seeds; what is tested was guessed on the seeds 100 to 107.
 
-The first 12 of the others gave p = 0.065 for the claim about the architecture; 24 were meant for the full run.
+For what is claimed of the architecture the first 12 of the others gave p = 0.065; 24 were meant for --full.
 """
 LEVEL = 0.05
 KNOWN = "these seeds cannot tell it from chance"
