@@ -17,8 +17,9 @@ import scipy
 import sympy as sp
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from lionode import kappas, objectives, plots, reproduce
 from lionode import verify as verification
@@ -94,10 +95,14 @@ def reproduce_command(
     columns = (SpinnerColumn(), *Progress.get_default_columns()[:-1], TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(chosen))
-        for measured, cached in reproduce.run_all([scripts[name] for name in chosen], out, full, workers):
-            rows += measured
-            known += cached
-            progress.update(task, advance=1, description=measured[0].id)
+        try:
+            for measured, cached in reproduce.run_all([scripts[name] for name in chosen], out, full, workers):
+                rows += measured
+                known += cached
+                progress.update(task, advance=1, description=measured[0].id)
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command goes on from here", highlight=False)
+            raise typer.Exit(130) from None
     rows.sort(key=lambda row: reproduce.natural(row.id))
     target = out.resolve().parent / "paper_repro.md"
     reproduce.report(out.resolve(), target)
@@ -109,10 +114,12 @@ def reproduce_command(
 
 
 def _show(rows: list[reproduce.Row]) -> None:
-    table = Table("", "measured", "number", "needed", "verdict", box=None)
+    heads = ("", "claim", "measured", "number", "needed", "verdict")
+    table = Table(*(Column(head, overflow="fold") for head in heads), box=None)
     for row in rows:
         color = {"reproduced": "green", "differs": "red"}.get(row.verdict, "yellow")
-        table.add_row(row.id, row.quantity, f"{row.number:.3g}", row.bound, f"[{color}]{row.verdict}")
+        texts = map(escape, (row.id, row.claim, row.quantity, f"{row.number:.3g}", row.bound))
+        table.add_row(*texts, f"[{color}]{escape(row.verdict)}")
     console.print(table)
 
 

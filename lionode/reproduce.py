@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import json
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -38,8 +41,12 @@ __all__ = [
 
 RESULTS = "results.json"
 CONTACT = "contact.png"
+NUMBERS = ("number", "low", "high")
+RESTS_ON = ("numpy", "scipy", "sympy", "numba", "matplotlib", "scikit-learn", "torch", "cvxpy", "clarabel")
+"""Packages of another version of which results are computed anew."""
 
 PACKAGE = Path(__file__).resolve().parent
+CACHE = "LIONODE_CACHE"
 SCRIPTS = PACKAGE.parent / "scripts"
 """The scripts are part of a checkout, not of an installed package."""
 
@@ -101,6 +108,9 @@ class Row:
             return f"≥ {self.low:.3g}"
         return f"{self.low:.3g} … {self.high:.3g}"
 
+    def __str__(self) -> str:
+        return f"{self.id}: {self.claim}: {self.quantity} = {self.number:.3g} ({self.bound}): {self.verdict}"
+
 
 def find() -> dict[str, Path]:
     """The scripts by name.
@@ -132,10 +142,38 @@ def load(path: Path) -> Script:
 
 def run(script: Script, out: Path, full: bool = False) -> list[Row]:
     """Run one script in the style of all figures, and keep its rows in ``out/results.json``."""
-    with plots.context():
+    with plots.context(), _whole():
         rows = script(out, full)
     _keep(rows, out)
     return rows
+
+
+class _Stop(BaseException):
+    """An interrupt that no integrator answers with what it has so far."""
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """What runs here is interrupted as a whole: half a run must not be taken for a result and be kept."""
+
+    def stop(*_: object) -> None:
+        raise _Stop
+
+    # Elsewhere, in another process or thread, an interrupt does not come as an exception.
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or not _in_main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    except _Stop:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def run_all(
@@ -156,8 +194,9 @@ def run_all(
 def measure(job: tuple[Path, Path, bool]) -> tuple[list[Row], bool]:
     """The rows of a script, and its figures in a folder; from the cache if it has run before just like this.
 
-    What it is and all that it rests on decides: the script, the package, the versions of numpy and scipy, and
-    whether everything is asked for. Nothing is kept of a script that could not test something.
+    What it is and all that it rests on decides: the script, the package, the versions of what it calls, the
+    ``LIONODE_…`` variables, and whether everything is asked for. Nothing is kept of a script that could not
+    test something; one that misses an optional package says so in its row.
 
     Parameters
     ----------
@@ -173,16 +212,26 @@ def measure(job: tuple[Path, Path, bool]) -> tuple[list[Row], bool]:
     kept = cache_folder() / f"{path.stem}-{_fingerprint(path, str(full))}"
     found = kept / RESULTS
     if found.exists():
-        rows = [Row(**row) for row in json.loads(found.read_text(encoding="utf-8"))[path.stem]]
         _copy_figures(path.stem, kept, out)
-        return rows, True
-    with plots.context():
-        rows = load(path)(out, full)
+        return _read(found)[path.stem], True
+    try:
+        with plots.context(), _whole():
+            rows = load(path)(out, full)
+    except ImportError as error:
+        if not _is_missing(error):
+            raise
+        everything = "all that it claims", "all that it measures"
+        rows = [Row(path.stem, *everything, math.nan, high=0.0, untested=str(error))]
     if not any(row.untested for row in rows):
         kept.mkdir(parents=True, exist_ok=True)
         _copy_figures(path.stem, out, kept)
         _keep(rows, kept)
     return rows, False
+
+
+def _is_missing(error: ImportError) -> bool:
+    """Whether it is for a package that is not installed, and not for a mistake in a script."""
+    return error.name is not None and importlib.util.find_spec(error.name.partition(".")[0]) is None
 
 
 def _copy_figures(name: str, source: Path, target: Path) -> None:
@@ -203,10 +252,10 @@ def remember(
     compute : callable
         Of plain arguments, to a dict of numbers, texts, lists and arrays.
     path : path
-        The script, ``__file__``: a changed one computes anew.
+        The script, ``__file__``: a changed one computes anew, a changed style only draws anew.
     """
     script = Path(path)
-    key = _fingerprint(script, compute.__name__, *map(repr, arguments))
+    key = _fingerprint(script, compute.__name__, *map(repr, arguments), drawing=False)
     place = cache_folder() / "computed" / f"{script.stem}-{key}.npz"
     if place.exists():
         return storage.read(place)
@@ -225,35 +274,60 @@ def sign_test(values: ArrayLike) -> float:
 def cache_folder() -> Path:
     """Where results are kept between runs: below ``LIONODE_CACHE``, or the user's cache folder."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("LIONODE_CACHE") or home / "lionode") / "reproduce"
+    return Path(os.environ.get(CACHE) or home / "lionode") / "reproduce"
 
 
-def _fingerprint(script: Path, *words: str) -> str:
-    digest = hashlib.sha256("\0".join((np.__version__, scipy.__version__, *words)).encode())
+def _fingerprint(script: Path, *words: str, drawing: bool = True) -> str:
+    versions = [f"{name} {_version(name)}" for name in RESTS_ON]
+    given = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("LIONODE_") and k != CACHE]
+    digest = hashlib.sha256("\0".join((*versions, *given, *words)).encode())
     for path in (script, *sorted(PACKAGE.rglob("*.py"))):
-        digest.update(path.read_bytes())
+        if drawing or path.parent != PACKAGE / "plots":
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:24]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
 
 
 def _keep(rows: list[Row], out: Path) -> None:
     """Put the rows of a script into ``out/results.json`` beside those of the others."""
     path = out / RESULTS
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    kept[rows[0].id] = [asdict(row) for row in rows]
-    text = json.dumps({name: kept[name] for name in sorted(kept, key=natural)}, indent=1, ensure_ascii=False)
+    kept = _read(path) if path.exists() else {}
+    kept[rows[0].id] = rows
+    plain = {name: [_plain(row) for row in kept[name]] for name in sorted(kept, key=natural)}
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
     storage.write_atomically(path, f"{text}\n".encode())
 
 
-def natural(name: str) -> tuple[str, int, str]:
-    """A key that puts fig2 before fig10."""
+def _plain(row: Row) -> dict[str, Any]:
+    """JSON has no infinities and no NaN: they are texts there."""
+    cells = {key: float(value) if key in NUMBERS else value for key, value in asdict(row).items()}
+    return {k: v if isinstance(v, str) or math.isfinite(v) else str(v) for k, v in cells.items()}
+
+
+def _read(path: Path) -> dict[str, list[Row]]:
+    def row(cells: dict[str, Any]) -> Row:
+        return Row(**cells | {key: float(cells[key]) for key in NUMBERS})
+
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return {name: [row(cells) for cells in rows] for name, rows in kept.items()}
+
+
+def natural(name: str) -> tuple[bool, str, int]:
+    """A key that puts fig2 before fig10, and the paper's figures and tables first."""
     head = name.rstrip("0123456789")
-    return head, int(name[len(head) :] or 0), name
+    return head not in ("fig", "tab"), head, int(name[len(head) :] or 0)
 
 
 def report(out: Path, target: Path) -> list[Row]:
     """Write the table of all rows measured so far and a contact sheet of their figures; return the rows."""
-    kept = json.loads((out / RESULTS).read_text(encoding="utf-8"))
-    rows = [Row(**row) for rows in kept.values() for row in rows]
+    kept = _read(out / RESULTS)
+    rows = [row for rows in kept.values() for row in rows]
     storage.write_atomically(target, (HEADER + "".join(_lines(rows, out, target.parent))).encode())
     pictures = [out / f"{name}.png" for name in kept if (out / f"{name}.png").exists()]
     if pictures:
@@ -306,4 +380,4 @@ def alone(script: Script) -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for row in run(script, arguments.out, arguments.full):
-        print(f"{row.id}: {row.quantity} = {row.number:.3g} ({row.bound}): {row.verdict}")
+        print(row)

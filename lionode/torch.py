@@ -29,7 +29,7 @@ except ImportError as error:
 __all__ = ["LionK", "Monitor", "Record", "subgradient"]
 
 OUTSIDE = 4
-"""A weight is outside the box if |x|·λ exceeds 1 by more than this many roundings of its type."""
+"""A weight is outside the box only by more than this many roundings of its type."""
 
 
 class LionK(torch.optim.Optimizer):  # type: ignore[misc]
@@ -57,6 +57,11 @@ class LionK(torch.optim.Optimizer):  # type: ignore[misc]
         Whether m̃ is built from m or from m⁺.
     foreach : bool, optional
         Whether to update all tensors of a group in fused calls; by default where they are on a GPU.
+
+    Notes
+    -----
+    The momentum has the type of its parameter. In bfloat16 a change of x by less than 0.4 % is rounded
+    away: keep parameters in float32, and train with ``torch.autocast``.
 
     Raises
     ------
@@ -91,7 +96,10 @@ class LionK(torch.optim.Optimizer):  # type: ignore[misc]
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, its values checked."""
         group = {**self.defaults, **param_group}
-        _validate.positive("lr", float(group["lr"]))
+        lr, foreach = group["lr"], group["foreach"]
+        _validate.positive("lr", lr.item() if torch.is_tensor(lr) and lr.numel() == 1 else lr)
+        if not (foreach is None or isinstance(foreach, bool)):
+            raise TypeError(f"foreach must be True, False or None, got {_validate.describe(foreach)}")
         betas = group["betas"]
         if not isinstance(betas, tuple | list) or len(betas) != 2:
             raise TypeError(f"betas must be a pair of numbers, got {betas!r}")
@@ -122,7 +130,7 @@ class LionK(torch.optim.Optimizer):  # type: ignore[misc]
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
+            params = [p for p in group["params"] if p.grad is not None and p.numel()]
             if not params:
                 continue
             moments = [self._momentum(p) for p in params]
@@ -135,8 +143,8 @@ class LionK(torch.optim.Optimizer):  # type: ignore[misc]
         return loss
 
     def _momentum(self, p: Any) -> Any:
-        if p.grad.is_sparse or p.is_complex():
-            kind = "sparse gradients" if p.grad.is_sparse else "complex parameters"
+        if p.grad.layout != torch.strided or p.is_complex():
+            kind = "complex parameters" if p.is_complex() else "sparse gradients"
             raise TypeError(f"LionK needs dense real gradients, got {kind} of shape {tuple(p.shape)}")
         state = self.state[p]
         if "momentum" not in state:
@@ -277,9 +285,11 @@ def _(kappa: kappas.LogSumExp, z: Any) -> Any:
 @subgradient.register
 def _(kappa: kappas.Nuclear, z: Any) -> Any:
     _flat_shape(kappa, z)
-    u, s, vt = torch.linalg.svd(z.reshape(kappa.shape), full_matrices=False)
+    # There is no SVD in 16 bits.
+    matrix = z.reshape(kappa.shape).to(torch.promote_types(z.dtype, torch.float32))
+    u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
     rounding = max(kappa.shape) * torch.finfo(z.dtype).eps * s[:1]
-    return ((u * (s > rounding)) @ vt).reshape(z.shape)
+    return ((u * (s > rounding)) @ vt).to(z.dtype).reshape(z.shape)
 
 
 @functools.singledispatch
@@ -303,7 +313,7 @@ class Record:
     step : int
         The number of updates done.
     share_outside : float
-        The share of weights with |x| > 1/λ, among those with λ > 0; NaN if there are none.
+        The share of weights with |x|·λ > 1 + margin, among those with λ > 0; NaN if there are none.
     max_ratio : float
         The largest |x|·λ.
     h : float
@@ -323,6 +333,9 @@ class Monitor:
     ----------
     optimizer : LionK
         The optimizer; its groups tell λ, κ, η and β.
+    margin : float, optional
+        A weight is outside if |x|·λ > 1 + margin. One that is pushed against a face approaches it only
+        asymptotically, and in float32 stops short of it by up to a rounding over η·λ.
 
     Attributes
     ----------
@@ -330,10 +343,11 @@ class Monitor:
         One for each call of `record`.
     """
 
-    def __init__(self, optimizer: LionK) -> None:
+    def __init__(self, optimizer: LionK, margin: float = 0.0) -> None:
         if not isinstance(optimizer, LionK):
             raise TypeError(f"optimizer must be a lionode.torch.LionK, got {_validate.describe(optimizer)}")
         self.optimizer = optimizer
+        self.margin = _validate.nonnegative("margin", margin)
         self.records: list[Record] = []
 
     @torch.no_grad()  # type: ignore[untyped-decorator,unused-ignore]
@@ -352,9 +366,9 @@ class Monitor:
         outside, total, largest = 0, 0, -math.inf
         for group in self.optimizer.param_groups:
             lam = group["weight_decay"]
-            for p in group["params"] if lam > 0 else ():
+            for p in (p for p in group["params"] if lam > 0 and p.numel()):
                 ratio = p.abs() * lam
-                outside += int((ratio > 1 + OUTSIDE * torch.finfo(p.dtype).eps).sum())
+                outside += int((ratio > 1 + self.margin + OUTSIDE * torch.finfo(p.dtype).eps).sum())
                 total += p.numel()
                 largest = max(largest, float(ratio.max()))
         share, largest = (outside / total, largest) if total else (math.nan, math.nan)
@@ -372,7 +386,7 @@ class Monitor:
         beta1, beta2 = group["betas"]
         gamma = (1 - beta2) / lr
         energy = 0.0
-        for p in group["params"]:
+        for p in filter(torch.numel, group["params"]):
             x = p.to("cpu", torch.float64).numpy().reshape(-1)
             state = self.optimizer.state.get(p, {})
             momentum = state.get("momentum", torch.zeros(()))

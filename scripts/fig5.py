@@ -14,6 +14,8 @@ LR, LAM, STEPS = 1e-3, 4.0, 2200
 SHOWN = (0, 100, 400, 2200)
 MARGIN = 0.01
 """Weights that are pushed against a face approach it only asymptotically: outside means by more than this."""
+NEAREST_MEAN = 0.911
+"""The share of the held-out images that the nearest class mean gets right, which takes no training."""
 SETUP = "histograms of a network as published; digits network, η, λ, start chosen here"
 
 
@@ -56,15 +58,17 @@ def run(out: Path, full: bool = False) -> list[Row]:
     last = axes[-1]
     for r in runs:
         last.semilogy(np.maximum(r["share"], 1e-5), color=plots.COLORS["blue"], lw=0.9)
-    last.set(xlabel="step", title="share outside", ylim=(1e-4, 1.5))
+    last.set(xlabel="step", title="share outside", xlim=(0, STEPS), xticks=[0, 1000, 2000], ylim=(1e-4, 1.5))
     exits = [int(np.flatnonzero(r["share"])[-1]) + 1 for r in runs]
     bounds = [np.log(r["farthest"] / MARGIN) / -np.log1p(-LR * LAM) for r in runs]
     last.axvline(np.mean(bounds), color="0.4", ls=":", lw=1)
     last.text(np.mean(bounds) - 40, 0.3, "bound", fontsize=7, ha="right", color="0.3")
     plots.save(fig, "fig5", out)
+    shares = np.mean([r["share"] for r in runs], axis=0)
+    course = ", ".join(f"{100 * shares[step]:.3g} % at {step}" for step in SHOWN)
     return [
         Row("fig5", "all weights end in the box",
-            f"share outside by over 1 % at step {STEPS}, worst of {len(runs)} seeds",
+            f"share outside by over 1 % at step {STEPS}, worst of {len(runs)} seeds; mean by step: {course}",
             max(float(r["share"][-1]) for r in runs), high=0.0, setup=SETUP),
         Row("fig5", "they are there when the theorem says at the latest",
             f"step of the last exit, worst of seeds ({min(exits)} to {max(exits)}), over that of (1−ηλ)^k",
@@ -74,7 +78,7 @@ def run(out: Path, full: bool = False) -> list[Row]:
         Row("fig5", "once inside, always inside", "times a weight left the box",
             sum(r["returns"] for r in runs), high=0.0, setup=SETUP),
         Row("fig5", "the network learns in the box", "held-out accuracy, worst of seeds",
-            min(r["accuracy"] for r in runs), low=0.85, setup=SETUP),
+            min(r["accuracy"] for r in runs), low=NEAREST_MEAN, setup=SETUP),
     ]  # fmt: skip
 
 

@@ -98,3 +98,24 @@ def test_other_files_are_refused(folder, tmp_path, spoil, word):
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert word in done.stderr.replace("\n", " ")
+
+
+def test_each_image_is_shifted_and_mirrored_by_itself():
+    import torch
+
+    batches = reproduce.load(PATH).__globals__["batches"]
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(3, 32, 32)).astype(np.float32)
+    images, labels = torch.from_numpy(np.stack([image] * 40)), torch.arange(40)
+    ((batch, seen),) = batches(images, labels, rng)
+    assert sorted(seen.tolist()) == list(range(40))
+    padded = np.pad(image, ((0, 0), (4, 4), (4, 4)))
+    crops = {
+        padded[:, top : top + 32, left : left + 32][..., ::step].tobytes()
+        for top in range(9)
+        for left in range(9)
+        for step in (1, -1)
+    }
+    found = [x.numpy().tobytes() for x in batch]
+    assert set(found) <= crops
+    assert len(set(found)) > 25

@@ -71,3 +71,13 @@ def test_a_script_runs_alone(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "fig3" in done.stdout
     assert (tmp_path / "fig3.png").exists()
+
+
+def test_what_is_missing_is_told_in_full(tmp_path, monkeypatch):
+    row = reproduce.Row("fig3", "claim", "number", float("nan"), high=1.0, untested="needs 'lionode[train]'")
+    monkeypatch.setattr(reproduce, "load", lambda path: lambda out, full: [row])
+    result = runner.invoke(
+        cli.app, ["reproduce", "fig3", "--out", str(tmp_path / "figures")], terminal_width=200
+    )
+    assert result.exit_code == 0
+    assert "[train]" in result.output

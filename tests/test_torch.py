@@ -43,6 +43,9 @@ def test_subgradient_is_that_of_kappa(row):
     for z in points:
         got = subgradient(row.kappa, torch.as_tensor(z)).numpy()
         np.testing.assert_allclose(got, row.kappa.subgradient(z), rtol=1e-13, atol=1e-13)
+        # A tensor of another shape, and not contiguous, is its components row by row.
+        shaped = torch.as_tensor(np.stack([z, z], axis=-1))[:, :1]
+        assert torch.equal(subgradient(row.kappa, shaped).flatten(), torch.as_tensor(got))
 
 
 @pytest.mark.parametrize("foreach", [False, True])
@@ -186,6 +189,44 @@ def test_under_autocast():
     assert any(not torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("row", KAPPAS, ids=lambda row: row.id)
+def test_it_steps_in_sixteen_bits(row, dtype):
+    x = tensor(np.linspace(1.2, -0.9, row.dim), dtype)
+    optimizer = LionK([x], 0.125, (0.0, 0.0), kappa=row.kappa)
+    x.grad = torch.linspace(-2, 1, row.dim).to(dtype)
+    before, z = x.detach().double(), -x.grad.double()
+    optimizer.step()
+    u = torch.as_tensor(row.kappa.subgradient(z.numpy()))
+    # u and x are each rounded a few times, relative to their size.
+    rounding = 8 * torch.finfo(dtype).eps * float(before.abs().max() + u.abs().max())
+    torch.testing.assert_close(x.detach().double(), before + 0.125 * u, rtol=0, atol=rounding)
+
+
+def test_empty_parameters_are_passed_over():
+    x, empty = tensor([1.0]), tensor(np.zeros((0, 3)))
+    x.grad, empty.grad = torch.ones_like(x), torch.ones_like(empty)
+    optimizer = LionK([x, empty], 0.1, weight_decay=0.5, kappa="lp:1.5")
+    monitor = Monitor(optimizer)
+    optimizer.step()
+    assert x.item() == pytest.approx(0.85)
+    assert monitor.record(1, 0.0).max_ratio == pytest.approx(0.425)
+
+
+def test_a_copy_goes_on_by_itself():
+    x = tensor([1.0, -2.0])
+    x.grad = torch.ones_like(x)
+    optimizer = LionK([x], 0.1, kappa=ln.kappas.Huber(0.3))
+    optimizer.step()
+    twin = copy.deepcopy(optimizer)
+    (other,) = twin.param_groups[0]["params"]
+    other.grad = torch.ones_like(other)
+    twin.step()
+    assert not torch.equal(other, x)
+    optimizer.step()
+    assert torch.equal(other, x)
+
+
 def test_parameters_without_a_gradient_stay():
     x, still = tensor([1.0]), tensor([2.0])
     optimizer = LionK([x, still], 0.1, weight_decay=0.5)
@@ -200,6 +241,9 @@ def test_parameters_without_a_gradient_stay():
     [
         ({"lr": 0.0}, ValueError, "lr"),
         ({"lr": float("nan")}, ValueError, "lr"),
+        ({"lr": "fast"}, TypeError, "lr must be a real number, got 'fast'"),
+        ({"lr": None}, TypeError, "lr must be a real number"),
+        ({"foreach": "yes"}, TypeError, "foreach must be True, False or None"),
         ({"betas": 0.9}, TypeError, "betas"),
         ({"betas": (0.99, 0.9)}, ValueError, "beta1 and beta2"),
         ({"betas": (0.9, 1.0)}, ValueError, "beta1 and beta2"),
@@ -224,6 +268,10 @@ def test_what_cannot_be_updated_is_refused():
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(TypeError, match="sparse"):
         LionK(table.parameters(), 0.1).step()
+    rows = torch.nn.Parameter(torch.eye(3).to_sparse_csr())
+    rows.grad = torch.eye(3).to_sparse_csr()
+    with pytest.raises(TypeError, match="sparse"):
+        LionK([rows], 0.1).step()
     x = tensor(np.ones(5))
     x.sum().backward()
     with pytest.raises(ValueError, match="acts on 6 weights"):
@@ -247,6 +295,10 @@ def test_the_monitor_sees_weights_enter_the_box():
     assert last.share_outside == 0.0
     assert last.max_ratio < 1
     assert np.isnan(Monitor(LionK([tensor([9.0])])).record(0).share_outside)
+    near = LionK([tensor([1.005, 1.02])], weight_decay=1.0)
+    assert [Monitor(near, margin).record(0).share_outside for margin in (0.0, 0.01, 0.1)] == [1.0, 0.5, 0.0]
+    with pytest.raises(ValueError, match="margin"):
+        Monitor(near, -0.1)
 
 
 @pytest.mark.parametrize("decay", ["explicit", "implicit"])

@@ -189,7 +189,8 @@ def _digits(seed: int) -> tuple[tuple[Array, Any], tuple[Array, Any]]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError('the digits come with scikit-learn: pip install "lionode[train]"') from error
+        message = 'the digits come with scikit-learn: pip install "lionode[train]"'
+        raise ImportError(message, name="sklearn") from error
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(images))
     held = int(TEST_SHARE * len(images))

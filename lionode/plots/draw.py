@@ -116,11 +116,10 @@ def constraint_set(
     return ax
 
 
-def optimum(ax: Any, x: Any, *, label: str | None = "composite optimum") -> Any:
-    """A star at x, shape (2,)."""
-    ax.plot(
-        *np.asarray(x)[:2], "*", color=COLORS["orange"], mec="black", mew=0.6, ms=12, label=label, zorder=5
-    )
+def optimum(ax: Any, x: Any, *, label: str | None = "composite optimum", size: float = 11) -> Any:
+    """A star at x, shape (2,), ``size`` points across."""
+    style = {"color": COLORS["orange"], "mec": "black", "mew": 0.6, "ms": size}
+    ax.plot(*np.asarray(x)[:2], "*", label=label, zorder=5, **style)
     return ax
 
 

@@ -43,7 +43,8 @@ def context() -> AbstractContextManager[None]:
             "legend.fontsize": 8,
             "xtick.labelsize": 8,
             "ytick.labelsize": 8,
-            "mathtext.fontset": "cm",
+            "mathtext.fontset": "dejavusans",  # of one size and weight with the text
+            "pdf.fonttype": 42,  # outlines that journals accept and editors can search
             "axes.prop_cycle": cycler(color=list(COLORS.values())),
             "axes.spines.top": False,
             "axes.spines.right": False,
