@@ -291,10 +291,7 @@ def equilibria(system: LionK, starts: ArrayLike) -> tuple[Equilibrium, ...]:
         If γ = 0 or f has no Hessian.
     """
     starts = _validate.array("starts", starts, last=system.dim).reshape(-1, system.dim)
-    if system.gamma == 0:
-        raise ValueError("gamma must be > 0 for an equilibrium of (x, m): at γ = 0 m has none of its own")
-    if not system.objective.has_hessian:
-        raise ValueError(f"equilibria need the Hessian of {system.objective.name}: pass hessian=...")
+    _can_rest(system)
     size = float(np.max(system.alpha * np.linalg.norm(_hessians(system, starts), axis=(1, 2)), initial=0.0))
     found = [_newton(system, starts, step) for step in (1.0, 1 / size if size > 0 else 1.0)]
     distinct: list[Array] = []
@@ -305,6 +302,13 @@ def equilibria(system: LionK, starts: ArrayLike) -> tuple[Equilibrium, ...]:
         ):
             distinct.append(x)
     return tuple(_classified(system, x) for x in distinct)
+
+
+def _can_rest(system: LionK) -> None:
+    if system.gamma == 0:
+        raise ValueError("gamma must be > 0 for an equilibrium of (x, m): at γ = 0 m has none of its own")
+    if not system.objective.has_hessian:
+        raise ValueError(f"equilibria need the Hessian of {system.objective.name}: pass hessian=...")
 
 
 def _newton(system: LionK, x: Array, step: float) -> Array:
@@ -446,6 +450,7 @@ def basins(
     lead, d = x0s.shape[:-1], system.dim
     if m0s is not None and np.shape(m0s) != x0s.shape:
         raise ValueError(f"m0s must have the shape of x0s, {x0s.shape}, got {np.shape(m0s)}")
+    _can_rest(system)
     within = _validate.positive("within", within)
     t_end = _validate.positive("t_end", t_end)
     times = np.linspace(0.0, t_end, _validate.count("samples", samples, minimum=2))
