@@ -84,6 +84,8 @@ def run(out: Path, full: bool = False, count: int = 40) -> list[Row]:
         Row("rises", "f is no Lyapunov function: most flows have it rise",
             f"share of {flows}, ε = {SHOWN:g}, on which f rises by over 1 % of f(x₀) − min f",
             most[SHOWN], low=0.5),
+        Row("rises", "nor does it rise for moments only",
+            f"share of the time until settled in which f rises, ε = {SHOWN:g}", float(times[SHOWN]), low=0.1),
         Row("rises", "H falls all the while",
             f"largest increase of H in a step over its fall, of {len(starts) * len(EPSILONS)} flows",
             max(float(r.increase.max()) for r in found.values()), high=RTOL),

@@ -163,6 +163,13 @@ def test_a_start_at_a_saddle_and_one_on_its_way_have_their_own_labels() -> None:
     assert early.shares.tolist() == [0.5]
 
 
+def test_a_flow_that_diverges_is_unsettled_and_disturbs_nobody() -> None:
+    f = ln.objectives.from_expression("x**2/2 - x**4/4")
+    found = ln.basins(ln.LionK(f, ln.kappas.Quadratic(), lam=0.1), [[0.3], [3.0], [-0.3]], 40.0, workers=1)
+    assert found.label.tolist() == [0, UNSETTLED, 0]
+    assert np.isfinite(found.settling_time).tolist() == [True, False, True]
+
+
 def test_settling_times_of_a_linear_flow() -> None:
     # α = γ = 1, ε = 0 and f = ½a x²: x solves x″ + (γ + λ)x′ + (γλ + a)x = 0, here (s + 1)(s + 2) = 0.
     system = ln.LionK(ln.objectives.quadratic([[0.0]]), ln.kappas.Quadratic(), 1.0, 2.0, 0.0, 1.0)
