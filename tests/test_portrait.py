@@ -276,6 +276,15 @@ def test_a_plane_of_x_and_m_shows_where_the_others_are_held() -> None:
     assert edges == pytest.approx([-2.5, 2.5])
 
 
+def test_without_a_hessian_the_composite_optimum_stands_for_the_equilibria() -> None:
+    f = ln.Objective(lambda x: (x - 0.5) @ (x - 0.5), lambda x: 2 * (x - 0.5), dim=2)
+    with plots.context():
+        fig = plots.portraits([ln.LionK(f, ln.kappas.L1(), lam=0.8)], [[1.0, -1.0]], t_end=5.0)
+    (ax,) = fig.axes
+    star = next(line for line in ax.lines if line.get_label() == "composite optimum")
+    np.testing.assert_allclose(star.get_xydata(), [[0.5, 0.5]], atol=1e-8)
+
+
 def test_a_film_has_the_frames_asked_for(tmp_path) -> None:
     with plots.context():
         path = plots.animate(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import patheffects
 from numpy.typing import ArrayLike
 
 from lionode import _validate
@@ -112,9 +113,11 @@ def _path(
     x0, m0 = plane.states(start)
     flow = simulate(system, x0, t_end, m0)
     path = plane.project(*flow(np.linspace(0, flow.t[-1], SAMPLES)))
-    ax.plot(*path.T, color=color, lw=1.2, zorder=4)
+    # On a map of times white meets both ends of the scale: an edge keeps it apart from the light one.
+    edge = [patheffects.withStroke(linewidth=2.4, foreground="0.2")] if color == "white" else []
+    ax.plot(*path.T, color=color, lw=1.2, zorder=4, path_effects=edge)
     direction(ax, path, color, arrows)
-    ax.plot(*path[0], "o", color=color, mfc="white", ms=4, zorder=5)
+    ax.plot(*path[0], "o", color=color, mfc="white", ms=4, zorder=5, path_effects=edge)
     end: Array = flow.x[-1]
     return end
 
