@@ -19,7 +19,17 @@ from lionode.lyapunov import (
 )
 from lionode.objectives.base import Objective
 from lionode.optimum import CompositeOptimum, composite_optimum, kkt_residual, optimality_gap
-from lionode.phase import Equilibrium, equilibrium, switching_lines
+from lionode.phase import (
+    Basins,
+    Equilibrium,
+    Plane,
+    basins,
+    equilibria,
+    equilibrium,
+    settling_times,
+    start_grid,
+    switching_lines,
+)
 from lionode.rates import LocalRate, RateScan, local_rate, scan_rates, tail_rate
 from lionode.system import LionK, Optimizer
 from lionode.trajectory import Event, Status, Trajectory
@@ -27,6 +37,7 @@ from lionode.trajectory import open_run as open
 from lionode.updates import iterate, step
 
 __all__ = [
+    "Basins",
     "Certificate",
     "CompositeOptimum",
     "Dissipation",
@@ -37,16 +48,19 @@ __all__ = [
     "LocalRate",
     "Objective",
     "Optimizer",
+    "Plane",
     "Proof",
     "RateScan",
     "Status",
     "Study",
     "SweepStatus",
     "Trajectory",
+    "basins",
     "certify",
     "composite_optimum",
     "dissipation",
     "ensemble",
+    "equilibria",
     "equilibrium",
     "iterate",
     "kappas",
@@ -60,7 +74,9 @@ __all__ = [
     "presets",
     "prove",
     "scan_rates",
+    "settling_times",
     "simulate",
+    "start_grid",
     "step",
     "sweep",
     "sweep_status",

@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numba
 import numpy as np
@@ -25,6 +25,7 @@ from lionode import kappas, objectives, plots, reproduce
 from lionode import verify as verification
 from lionode.ensemble import Study, sweep, sweep_status
 from lionode.lyapunov.certificate import Verdict
+from lionode.phase import start_grid
 from lionode.system import LionK
 
 __all__ = ["app", "main"]
@@ -58,6 +59,8 @@ app = typer.Typer(
     lionode verify --objective "x1**4 + (x2-1)**2" --kappa huber:0.3 --lam 1.5 --start 2,-1
 
     lionode portrait --objective "(x1-0.8)**2" --kappa l1 --kappa huber:0.3 --lam 0.7,1.8
+
+    lionode portrait --objective "(x1**2+x2-11)**2 + (x1+x2**2-7)**2" --limits 5 --lam 0.2 --map basins
 
     lionode sweep study.toml         a grid of runs, resumable; --help shows a study file
 
@@ -238,33 +241,112 @@ def portrait_command(
     alpha: Annotated[float, typer.Option(help="α > 0.")] = 1.0,
     gamma: Annotated[float, typer.Option(help="γ > 0.")] = 1.0,
     epsilon: Annotated[float, typer.Option(help="ε ≥ 0, with εγ ≤ 1.")] = 0.5,
-    starts: Annotated[int, typer.Option(min=1, help="Trajectories in a panel, from a ring.")] = 8,
+    starts: Annotated[int, typer.Option(min=0, help="Trajectories in a panel, from a ring.")] = 8,
     t_end: Annotated[float, typer.Option(help="How long they are followed.")] = 20.0,
-    limits: Annotated[float, typer.Option(help="Half the width of each panel.")] = 2.0,
+    limits: Annotated[
+        str, typer.Option(help="Half the width of each panel, or its limits: -5,5,-80,80.")
+    ] = "2",
+    plane: Annotated[
+        str | None, typer.Option(help="Two of x1, x2, m1, m2, e.g. x1,m1; x1,x2 by default.")
+    ] = None,
+    held: Annotated[
+        str, typer.Option(help="Where other coordinates are held, e.g. x2=0.5,m2=1; 0 by default.")
+    ] = "",
+    levels: Annotated[str | None, typer.Option(help="Level sets of f, F or H.")] = None,
+    map_: Annotated[
+        str | None, typer.Option("--map", help="Colour starts by basins, entry or settling.")
+    ] = None,
+    cells: Annotated[int, typer.Option(min=2, help="Starts along each axis of a map or a film.")] = 61,
+    within: Annotated[float, typer.Option(help="A settled flow stays this near to its limit.")] = 1e-3,
+    animate: Annotated[
+        Path | None, typer.Option(help="Write a film instead: .mp4 (with ffmpeg) or .gif.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=2, help="Frames of the film.")] = 120,
     out: Annotated[Path, typer.Option(help="Where to draw, without ending.")] = Path("lionode-portrait"),
 ) -> None:
     """Draw phase portraits, a panel for each κ and λ.
 
     For one variable the (x, m) plane with nullclines, switching lines and sliding segments; for two the plane
-    of x with level sets, the constraint set and the composite optima.
+    of x, or of any two of x1, x2, m1, m2, with level sets and the constraint set. All equilibria are marked
+    with their kinds. Examples:
+
+    \b
+        lionode portrait --objective "(x**2-1)**2/4 + x/10" --kappa l1 --lam 0.6,1.3
+        lionode portrait --objective "(x1**2+x2-11)**2 + (x1+x2**2-7)**2" --limits 5 \\
+            --kappa pseudo-huber:0.05 --lam 0.2,0.3 --map basins
+        lionode portrait --objective "(x1-1.5)**2 + x2**2" --plane x1,m1 --held x2=0.5 --levels H
+        lionode portrait --objective "x1**4 + (x2-1)**2" --kappa huber:0.3 --map settling --t-end 40
+        lionode portrait --objective "x1**4 + (x2-1)**2" --kappa huber:0.3 --animate flow.gif
     """
     try:
         f = objectives.from_expression(objective)
         potentials = [kappas.parse(text) for text in kappa or ["l1"]]
-        values = [float(word) for word in lam.split(",")]
-        systems = [LionK(f, k, alpha, gamma, epsilon, value) for k in potentials for value in values]
-        if f.dim > 2:
-            raise ValueError(f"a portrait needs 1 or 2 variables, {objective} has {f.dim}")
-        angle = 2 * np.pi * (np.arange(starts) + 0.5) / starts
-        ring = 0.9 * limits * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-        span = (-limits, limits)
+        systems = [
+            LionK(f, k, alpha, gamma, epsilon, value) for k in potentials for value in _numbers("lam", lam)
+        ]
+        (left, right), (low, high) = x, y = _limits(limits)
+        shown: dict[str, Any] = {
+            "t_end": t_end, "x": x, "y": y, "plane": _pair(plane), "held": _values(held), "levels": levels,
+            "within": within,
+        }  # fmt: skip
         with plots.context():
-            paths = plots.save(
-                plots.portraits(systems, ring, t_end=t_end, x=span, y=span), out.name, out.parent
-            )
+            if animate is None:
+                angle = 2 * np.pi * (np.arange(starts) + 0.5) / max(1, starts)
+                ring = np.stack(
+                    [
+                        (left + right + 0.9 * (right - left) * np.cos(angle)) / 2,
+                        (low + high + 0.9 * (high - low) * np.sin(angle)) / 2,
+                    ],
+                    axis=-1,
+                )
+                fig = plots.portraits(systems, ring, map=map_, cells=cells, **shown)
+                paths = plots.save(fig, out.name, out.parent)
+            else:
+                if map_ is not None:
+                    raise ValueError(f"map {map_!r} cannot move: give either map or animate")
+                grid = start_grid(x, y, cells)
+                paths = [plots.animate(animate, systems, grid, frames=frames, **shown)]
     except (TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
     console.print(f"drawn in {' and '.join(map(str, paths))}", highlight=False)
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{name} must be numbers with commas between them, got {text!r}") from None
+
+
+def _limits(text: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """A panel's limits from half its width, or from the four numbers."""
+    numbers = _numbers("limits", text)
+    if len(numbers) == 1 and numbers[0] > 0:
+        numbers = [-numbers[0], numbers[0]] * 2
+    if len(numbers) != 4:
+        raise ValueError(f"limits must be one number > 0, or left,right,low,high; got {text!r}")
+    return (numbers[0], numbers[1]), (numbers[2], numbers[3])
+
+
+def _pair(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    words = text.split(",")
+    if len(words) != 2:
+        raise ValueError(f"plane must be two coordinates with a comma between them, e.g. x1,m1; got {text!r}")
+    return words[0].strip(), words[1].strip()
+
+
+def _values(text: str) -> dict[str, float]:
+    """Held coordinates from ``x2=0.5,m2=1``."""
+    values = {}
+    for word in filter(None, (w.strip() for w in text.split(","))):
+        name, _, number = word.partition("=")
+        try:
+            values[name.strip()] = float(number)
+        except ValueError:
+            raise ValueError(f"held must be values such as x2=0.5,m2=1, got {word!r}") from None
+    return values
 
 
 @app.command("sweep")

@@ -27,6 +27,9 @@ __all__ = [
 FAR = 100.0
 """From this far away nearly every direction projects on a corner or a curved part of dom κ*."""
 
+SAMPLES = 2000
+"""Points of a path: a turn that fits between two of them cannot be seen."""
+
 VERDICT_COLORS = {"held": COLORS["green"], "violated": COLORS["red"], "not applicable": "0.5"}
 
 
@@ -51,15 +54,16 @@ def trajectory(
         path = run.x[:, :2]
         ax.plot(*path.T, ".", color=color, ms=2.5, label=label, zorder=3)
     else:
-        path = run(np.linspace(0, run.t[-1], 2000))[0][:, :2]
+        path = run(np.linspace(0, run.t[-1], SAMPLES))[0][:, :2]
         ax.plot(*path.T, color=color, label=label, zorder=3)
-        _arrows(ax, path, color, arrows)
+        direction(ax, path, color, arrows)
     ax.plot(*path[0], "o", color=color, mfc="white", ms=5, zorder=4)
     ax.plot(*path[-1], "o", color=color, ms=5, zorder=4)
     return ax
 
 
-def _arrows(ax: Any, path: Any, color: str, count: int) -> None:
+def direction(ax: Any, path: Any, color: str, count: int) -> None:
+    """Arrows on a path, shape (n, 2), at equal arc lengths."""
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     for share in np.arange(1, count + 1) / (count + 1):
         k = max(1, int(np.searchsorted(length, share * length[-1])))
@@ -92,7 +96,11 @@ def level_sets(ax: Any, objective: Objective, *, count: int = 12) -> Any:
 
 
 def constraint_set(
-    ax: Any, system: LionK, *, label: str | None = r"$\lambda x\in\mathrm{dom}\,\kappa^*$"
+    ax: Any,
+    system: LionK,
+    *,
+    label: str | None = r"$\lambda x\in\mathrm{dom}\,\kappa^*$",
+    color: str = "#56B4E922",
 ) -> Any:
     """The set {x : λx ∈ dom κ*} of the composite problem, shaded, for any κ in two parameters.
 
@@ -102,8 +110,8 @@ def constraint_set(
         Where to draw. Nothing is drawn where κ* is finite everywhere.
     system : LionK
         λ > 0 and κ.
-    label : str
-        As in matplotlib.
+    label, color : str
+        As in matplotlib; "none" leaves the inside as it is.
     """
     _two_parameters(system)
     if system.lam == 0:
@@ -112,7 +120,7 @@ def constraint_set(
     circle = FAR * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     if not system.kappa.contains(circle).all():
         boundary = system.kappa.project(circle) / system.lam
-        ax.fill(*boundary.T, fc="#56B4E922", ec="0.25", lw=1.0, ls="--", label=label, zorder=2)
+        ax.fill(*boundary.T, fc=color, ec="0.25", lw=1.0, ls="--", label=label, zorder=2)
     return ax
 
 
