@@ -14,7 +14,7 @@ from lionode._validate import Array
 from lionode.kappas.base import Potential
 from lionode.objectives.base import Objective
 
-__all__ = ["EG_SLACK", "LionK", "Optimizer"]
+__all__ = ["LionK", "Optimizer"]
 
 EG_SLACK = 1e-12
 """Rounding allowed in εγ ≤ 1: ε = (1−β₁)/γ gives εγ = 1 up to two roundings when β₁ = 0."""

@@ -17,7 +17,7 @@ SHOWN = (0.2, 0.5)
 SMOOTH = ln.kappas.PseudoHuber(0.01)
 """Near ‖·‖₁, and in compiled lanes."""
 END = 40.0
-CHECKED = 15
+CHECKED = 41
 """Starts along each side for Lion's own κ, which takes longer."""
 
 

@@ -47,7 +47,7 @@ def rises(epsilon: float, starts: np.ndarray) -> Rises:
     return Rises(f, energy, rising, alive, largest[:, 0], allowed[:, 0], flows.max_increase / drop)
 
 
-def run(out: Path, full: bool = False, count: int = 40) -> list[Row]:
+def run(out: Path, full: bool = False, count: int = 200) -> list[Row]:
     starts = np.random.default_rng(0).uniform(-2, 2, (1000 if full else count, 2))
     found = {epsilon: rises(epsilon, starts) for epsilon in EPSILONS}
     fig, (left, middle, right) = plots.figure(1, 3, height=2.7)
@@ -75,7 +75,8 @@ def run(out: Path, full: bool = False, count: int = 40) -> list[Row]:
     )  # fmt: skip
     right.legend(fontsize=6.5, title=r"$\varepsilon$", title_fontsize=7, handletextpad=0.1, loc="upper left")
     plots.save(fig, "rises", out)
-    ratios = [(found[e].largest / found[e].allowed).max() for e in compared]
+    risen = [(found[e].largest, found[e].allowed) for e in compared]
+    ratios = [np.divide(a, b, out=np.zeros_like(a), where=a > 0).max() for a, b in risen]
     above = max(
         float(((r.f - r.f[:, :1]).max(axis=1) / (r.f[:, 0] - r.f.min())).max()) for r in found.values()
     )

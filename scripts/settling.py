@@ -26,7 +26,7 @@ def tails(kappa: ln.kappas.Potential, lams: np.ndarray, epsilons: np.ndarray) ->
     near, nearer = (
         ln.sweep(
             {"lam": lams, "epsilon": epsilons}, settle=settle, objective=F, kappa=kappa, alpha=SCALE,
-            gamma=SCALE, x0=START, t_end=END, rtol=1e-11, atol=1e-12, compiled=kappa.smooth, workers=1,
+            gamma=SCALE, x0=START, t_end=END, rtol=1e-11, atol=1e-12, compiled=True, workers=1,
         ).settling_time.values
         for settle in (NEAR, NEARER)
     )  # fmt: skip

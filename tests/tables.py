@@ -50,3 +50,6 @@ BUILT = [
 ]
 
 KAPPAS = _catalogue() + [_row(kappa) for kappa in BUILT]
+
+SMALL = {"settling": {"count": 6}, "basins": {"cells": 31}, "rises": {"count": 6}}
+"""The studies, and the reduced setting in which they are tested."""

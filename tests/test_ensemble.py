@@ -4,6 +4,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 
 import numba
 import numpy as np
@@ -213,17 +214,20 @@ KINKED = [
     (QUADRATIC, ln.kappas.L1(), 1.5),
     (ROSENBROCK, ln.kappas.L1(), 0.6),
     (QUADRATIC, ln.kappas.SoftThreshold(0.3), 0.9),
+    (ROSENBROCK, ln.kappas.L1(), 0.9),
     (ROSENBROCK, ln.kappas.SoftThreshold(0.3), 0.6),
     (CUBIC, ln.kappas.Scaled(ln.kappas.L1(), 1.4), 0.8),
     (QUADRATIC, ln.kappas.L1(), 0.0),
 ]
+"""f, κ, λ; those with λ = 0.9 have εγ = 1."""
 
 
 @pytest.fixture(scope="module", params=KINKED, ids=lambda row: f"{row[0].name} {row[1]} {row[2]}")
 def kinked(request):
     """A piecewise linear system, starts, and their paths by the event method of `simulate`."""
     f, kappa, lam = request.param
-    system = ln.LionK(f, kappa, alpha=0.7, gamma=1.3, epsilon=0.4, lam=lam)
+    epsilon = 1 / 1.3 if lam == 0.9 else 0.4
+    system = ln.LionK(f, kappa, alpha=0.7, gamma=1.3, epsilon=epsilon, lam=lam)
     rng = np.random.default_rng(7)
     x0s, m0s = rng.uniform(-2, 2, (16, f.dim)), rng.uniform(-0.5, 0.5, (16, f.dim))
     runs = [
@@ -317,6 +321,24 @@ def test_decay_towards_the_face_is_not_an_entry() -> None:
         result = ensemble(system, [[2.0]], 40.0, workers=1)
         assert result.entry_time[0] == np.inf
         assert np.isinf(ln.certify(ln.simulate(system, [2.0], 40.0)).entry_time)
+
+
+@pytest.mark.parametrize("kappa", [ln.kappas.PseudoHuber(0.3), ln.kappas.L1()], ids=str)
+def test_the_cost_of_a_trajectory_does_not_depend_on_their_number(kappa) -> None:
+    """Gradients to a few percent; seconds to a factor of 3, since other work runs on the same cores."""
+    system = ln.LionK(QUADRATIC, kappa, **GENERAL)
+    gradients, seconds = [], []
+    for count in (500, 20_000):
+        x0s, _ = starts(count, seed=6)
+        times = []
+        for _ in range(3):
+            before = time.perf_counter()
+            result = ensemble(system, x0s, 6.0, workers=1)
+            times.append(time.perf_counter() - before)
+        gradients.append(result.nfev.mean())
+        seconds.append(min(times) / count)
+    assert gradients[1] == pytest.approx(gradients[0], rel=0.1)
+    assert seconds[1] <= 3 * seconds[0]
 
 
 def test_reciprocal_roots_are_right_to_two_roundings() -> None:

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from tables import SMALL
 
 import lionode as ln
 from lionode import plots, reproduce
@@ -14,7 +15,7 @@ from lionode import plots, reproduce
 SCRIPTS = reproduce.find()
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in SMALL])
 def test_script_reproduces(name, tmp_path):
     if name == "fig10":
         pytest.importorskip("torch")
@@ -54,6 +55,7 @@ def test_a_partial_run_keeps_the_other_rows(tmp_path):
 
 SCRIPT = """
 from lionode import plots, reproduce
+from tables import SMALL
 from lionode.reproduce import Row
 
 def compute(n):

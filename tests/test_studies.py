@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tables import SMALL
 
 from lionode import reproduce
 
 SCRIPTS = reproduce.find()
-SMALL = {"settling": {"count": 6}, "basins": {"cells": 31}, "rises": {"count": 6}}
 
 
 @pytest.mark.parametrize("name", SMALL)

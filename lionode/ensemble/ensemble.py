@@ -26,7 +26,7 @@ from lionode.flow.moreau import default_tau
 from lionode.flow.simulate import METHODS
 from lionode.lyapunov import certify
 from lionode.lyapunov.function import weight
-from lionode.system import EG_SLACK, LionK
+from lionode.system import LionK
 from lionode.trajectory import Status
 
 __all__ = ["Ensemble", "ensemble"]
@@ -233,13 +233,8 @@ def _groups(systems: tuple[LionK, ...]) -> list[NDArray[np.int64]]:
         return [np.arange(len(systems))]
     groups: dict[tuple[int, Any, bool], list[int]] = {}
     for i, one in enumerate(systems):
-        groups.setdefault((id(one.objective), one.kappa, _slides(one)), []).append(i)
+        groups.setdefault((id(one.objective), one.kappa, one.epsilon > 0), []).append(i)
     return [np.array(members) for members in groups.values()]
-
-
-def _slides(system: LionK) -> bool:
-    """Whether the flow can slide on a kink, and m be put on it: 0 < ε and εγ < 1."""
-    return system.epsilon > 0 and system.epsilon * system.gamma < 1 - EG_SLACK
 
 
 @dataclass(frozen=True)
@@ -271,8 +266,8 @@ def _kernel(system: LionK, method: str, rtol: float) -> _Kernel | None:
         if method == EXACT or (method == "auto" and not kappa.smooth):
             if system.dim > MAX_CORNER:
                 raise Unsupported(f"f has {system.dim} variables, more than {MAX_CORNER}")
-            if not _slides(system):
-                raise Unsupported("nothing slides at ε = 0 or εγ = 1")
+            if system.epsilon == 0:
+                raise Unsupported("nothing slides at ε = 0, and crossings of a kink grow dense")
             return _Kernel(exact_kernel(f, kappa), EXACT, "the exact flow", GRADIENTS)
         scheme = SCHEMES.get(method) or _scheme(system, rtol)
         name = (

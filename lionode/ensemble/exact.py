@@ -319,7 +319,12 @@ def consistent(w, mode, co, n, combination):
 
 
 def project(w, mode, co, hit):
-    """Put what slides, and what has come to its kink, on it: m_i = (k + εα∇_i f)/(1−εγ)."""
+    """Put what slides, and what has come to its kink, on it: m_i = (k + εα∇_i f)/(1−εγ).
+
+    At εγ = 1 m̃ is a function of x, and what slides is held by its u alone.
+    """
+    if 1.0 - co[2] * co[1] <= ROUNDING:
+        return
     derivatives(w, Y)
     for i in range(D):
         kink = mode[SLIDE + i]
