@@ -159,7 +159,8 @@ def see(w, mode, co, row):
         else:
             w[row + i], w[row + D + i] = w[AHEAD + i] - EDGES[piece], EDGES[piece + 1] - w[AHEAD + i]
         for k in range(NK):
-            w[row + (2 + k) * D + i] = w[POINT + D + i] - KINKS[k]
+            # On a sliding component m decays towards its kink and never crosses it.
+            w[row + (2 + k) * D + i] = w[POINT + D + i] - KINKS[k] if k != slide else 0.0
         for k in range(NK + 1):
             w[row + (2 + NK + k) * D + i] = co[3] * w[POINT + i] - SLOPES[k]
 
@@ -170,6 +171,8 @@ def listen(w, mode, co):
     for which in range(WATCHED):
         i = which % D
         size = abs(w[Y + D + i]) + co[2] * co[0] * abs(w[G + i])
+        if 2 * D <= which < D * (2 + NK):
+            size += 1.0
         if which < 2 * D and mode[SLIDE + i] >= 0:
             # u_S is the solution of a linear system, a thousand roundings worse than its data.
             size = 1e3 * span
