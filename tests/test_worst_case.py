@@ -91,6 +91,7 @@ def test_the_closed_form_is_where_the_condition_turns(betas, lam, product):
 @given(
     BETAS, st.floats(0, 2), st.floats(0.3, 3), st.floats(0.3, 3), st.floats(0.05, 1), st.integers(0, 10**6)
 )
+@example((0.0, 0.0), 1.2e-308, 1.0, 1.0, 1.0, 0)
 def test_no_update_within_the_frontier_raises_h(betas, lam, smoothness, ell, share, seed):
     rng = np.random.default_rng(seed)
     beta1, beta2 = betas

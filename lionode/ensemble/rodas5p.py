@@ -97,7 +97,7 @@ def _solver(model: Model) -> list[str]:
     """
     d = model.d
     lines = [*model.linearisation.lines(model.inputs([f"y{i}" for i in range(model.n)]), "0")]
-    lines += [f"s = {1 / GAMMA!r}/h", "over_h = 1.0/h", "inner = 1.0/(s + ga)", "eg = 1.0 - ep*ga"]
+    lines += ["over_h = 1.0/h", f"s = {1 / GAMMA!r}*over_h", "inner = 1.0/(s + ga)", "eg = 1.0 - ep*ga"]
     lines += ["couple = al*(ep + eg*inner)"]
     lines += [f"f{i} = couple*b{i}_0" for i in range(d)]
     for i in range(d):

@@ -17,6 +17,10 @@ from lionode.system import LionK
 __all__ = ["Dissipation", "dissipation", "lyapunov", "lyapunov_gradient", "weight"]
 
 
+SMALLEST_LAM = 1e-100
+"""Below it (γ/λ)κ*(λx) is its limit at λ = 0, beside a constant (γ/λ)κ*(0) that may overflow."""
+
+
 class Dissipation(NamedTuple):
     """Δ₁, Δ₂ and the rate −dH/dt = (λ+γ)/(1+ελ)·Δ₁ + (c/ε)·Δ₂; shapes ``(...)``."""
 
@@ -33,8 +37,8 @@ def weight(system: LionK) -> float:
 def lyapunov(system: LionK, x: ArrayLike, m: ArrayLike) -> Array:
     """H(x, m) = αf(x) + (γ/λ)κ*(λx) + c·(κ*(λx) + κ(m) − λ⟨m, x⟩), with c = (1−εγ)/(1+ελ).
 
-    At λ = 0 the second term is its limit γ⟨∇κ*(0), x⟩. The updates' Lyapunov function is this one divided
-    by γ, for the ε, γ of their dictionary.
+    At λ = 0, and below 1e-100, the second term is its limit γ⟨∇κ*(0), x⟩. The updates' Lyapunov function is
+    this one divided by γ, for the ε, γ of their dictionary.
 
     Parameters
     ----------
@@ -53,7 +57,7 @@ def lyapunov(system: LionK, x: ArrayLike, m: ArrayLike) -> Array:
     conjugate = kappa.conjugate(lam * x)
     inside = np.isfinite(conjugate)
     conjugate = np.where(inside, conjugate, 0.0)
-    if lam > 0:
+    if lam > SMALLEST_LAM:
         penalty = (gamma / lam) * conjugate
     else:
         penalty = gamma * _inner(kappa.conjugate_subgradient(np.zeros(system.dim)), x)
