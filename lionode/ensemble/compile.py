@@ -42,6 +42,7 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "lionode"
 
 
+@functools.lru_cache(maxsize=64)
 def kernel(objective: Objective, kappa: Potential, scheme: Scheme) -> Callable[..., None]:
     """The compiled `lanes.advance` of this f and κ; the coefficients are arguments of it.
 
@@ -50,11 +51,6 @@ def kernel(objective: Objective, kappa: Potential, scheme: Scheme) -> Callable[.
     Unsupported
         If f or κ has no straight-line form.
     """
-    return _kernel(objective, kappa, scheme)
-
-
-@functools.lru_cache(maxsize=64)
-def _kernel(objective: Objective, kappa: Potential, scheme: Scheme) -> Callable[..., None]:
     model = Model(objective, kappa)
     low, high = model.bounds
     numbers = (model.n, scheme.degree, low, high, TOO_LARGE, ERRORS)
@@ -73,11 +69,9 @@ def _kernel(objective: Objective, kappa: Potential, scheme: Scheme) -> Callable[
 
 EXACT = """# Written by lionode; safe to delete.
 import math
+{simd}
 
-import numpy as np
-from numba import njit
-
-OPTIONS = {{"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {{"contract", "arcp", "nsz"}}}}
+OPTIONS = {{"cache": True, **OPTIONS}}
 inf = np.inf
 {numbers}
 {arrays}
@@ -118,6 +112,7 @@ def exact_kernel(objective: Objective, kappa: Potential) -> Callable[..., None]:
         "P": RK45.P.tolist(), "BOOLE": [w / 90 for w in (7, 32, 12, 32, 7)],
     }  # fmt: skip
     header = EXACT.format(
+        simd=inspect.getsource(simd),
         numbers="\n".join(f"{name} = {number!r}" for name, number in numbers.items()),
         arrays="\n".join(f"{name} = np.array({numbers!r}, np.float64)" for name, numbers in arrays.items()),
     )
