@@ -17,13 +17,25 @@ import numpy as np
 from scipy.integrate import RK45
 
 from lionode.ensemble import exact, lanes, simd
-from lionode.ensemble.emit import TOO_LARGE, Model, Scheme, layout, loss_source, places, step_source
+from lionode.ensemble.emit import (
+    COEFFICIENTS,
+    TOO_LARGE,
+    Model,
+    Scheme,
+    layout,
+    loss_source,
+    places,
+    step_source,
+)
 from lionode.ensemble.forms import Unsupported
 from lionode.flow.simulate import ERRORS
 from lionode.kappas import Potential
 from lionode.objectives.base import Objective
 
 __all__ = ["cache_folder", "kernel"]
+
+NAMES = ", ".join(name.upper() for name in COEFFICIENTS)
+"""The places of the coefficients of a trajectory, as compiled code names them."""
 
 HEADER = """# Written by lionode; safe to delete.
 import math
@@ -32,6 +44,7 @@ import math
 OPTIONS = {{"cache": True, **OPTIONS}}
 N, DEGREE, LOW, HIGH, TOO_LARGE, ERRORS = {numbers}
 LANES, FINISHED, TOO_FAR, TOO_SMALL, OUT_OF_STEPS = {constants}
+{names} = range({count})
 {rows}
 """
 
@@ -58,6 +71,8 @@ def kernel(objective: Objective, kappa: Potential, scheme: Scheme) -> Callable[.
     row = layout(model.d, scheme.degree)
     header = HEADER.format(
         simd=inspect.getsource(simd),
+        names=NAMES,
+        count=len(COEFFICIENTS),
         numbers=", ".join(f"float({str(v)!r})" if isinstance(v, float) else str(v) for v in numbers),
         constants=", ".join(map(str, constants)),
         rows="\n".join(f"{name.upper()} = {first}" for name, first in row.items()),
@@ -73,6 +88,7 @@ import math
 
 OPTIONS = {{"cache": True, **OPTIONS}}
 inf = np.inf
+{names} = range({count})
 {numbers}
 {arrays}
 """
@@ -96,7 +112,7 @@ def exact_kernel(objective: Objective, kappa: Potential) -> Callable[..., None]:
     watched = d * (3 + 2 * kinks)
     sizes = {
         "y": 2 * d, "new": 2 * d, "point": 2 * d, "g": d, "q": d * d, "ahead": d, "u": d, "matrix": d * d,
-        "right": d, "chosen": d, "dual": d, "k": 14 * d, "c": 8 * d, "node": (exact.NODES + 1) * watched,
+        "right": d, "chosen": d, "dual": d, "k": 14 * d, "arc": 8 * d, "node": (exact.NODES + 1) * watched,
         "noise": watched, "seen": watched,
     }  # fmt: skip
     numbers = {
@@ -113,6 +129,8 @@ def exact_kernel(objective: Objective, kappa: Potential) -> Callable[..., None]:
     }  # fmt: skip
     header = EXACT.format(
         simd=inspect.getsource(simd),
+        names=NAMES,
+        count=len(COEFFICIENTS),
         numbers="\n".join(f"{name} = {number!r}" for name, number in numbers.items()),
         arrays="\n".join(f"{name} = np.array({numbers!r}, np.float64)" for name, numbers in arrays.items()),
     )

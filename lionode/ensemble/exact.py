@@ -6,6 +6,7 @@ step ends where the mode does. It also ends where m or λx is at a kink of κ or
 
 All numbers of a step are in one array w, by the places that `compile.exact_kernel` names; the mode is in an
 array of integers: PIECE + i numbers the piece of κ that m̃_i is on, SLIDE + i the kink it slides on, or is −1.
+co holds the coefficients by the places of their names in `emit.COEFFICIENTS`: α is co[AL].
 """
 
 # Annotations would be evaluated in the generated module, where nothing is imported but numba and numpy.
@@ -65,9 +66,9 @@ def solve(w, n):
 
 def force(w, co, y, i):
     """d/dt m̃_i at the state y with the selection in U."""
-    total = (1.0 - co[2] * co[1]) * (-co[0] * w[G + i] - co[1] * w[y + D + i])
+    total = (1.0 - co[EP] * co[GA]) * (-co[AL] * w[G + i] - co[GA] * w[y + D + i])
     for j in range(D):
-        total -= co[2] * co[0] * w[Q + D * i + j] * (w[U + j] - co[3] * w[y + j])
+        total -= co[EP] * co[AL] * w[Q + D * i + j] * (w[U + j] - co[LA] * w[y + j])
     return total
 
 
@@ -79,7 +80,7 @@ def determine(w, mode, co, y, n):
         i = mode[INDEX + p]
         w[RIGHT + p] = force(w, co, y, i)
         for r in range(n):
-            w[MATRIX + D * p + r] = co[2] * co[0] * w[Q + D * i + mode[INDEX + r]]
+            w[MATRIX + D * p + r] = co[EP] * co[AL] * w[Q + D * i + mode[INDEX + r]]
     if n > 0 and not solve(w, n):
         return False
     for p in range(n):
@@ -92,7 +93,7 @@ def evaluate(w, mode, co, y):
     derivatives(w, y)
     n = 0
     for i in range(D):
-        w[AHEAD + i] = (1.0 - co[2] * co[1]) * w[y + D + i] - co[2] * co[0] * w[G + i]
+        w[AHEAD + i] = (1.0 - co[EP] * co[GA]) * w[y + D + i] - co[EP] * co[AL] * w[G + i]
         w[U + i] = SLOPES[mode[PIECE + i]]
         if mode[SLIDE + i] >= 0:
             mode[INDEX + n] = i
@@ -104,13 +105,13 @@ def velocity(w, mode, co, y, k):
     """(ẋ, ṁ) of the mode at the state y, written to k."""
     regular = evaluate(w, mode, co, y)
     for i in range(D):
-        w[k + i] = w[U + i] - co[3] * w[y + i]
-        w[k + D + i] = -co[0] * w[G + i] - co[1] * w[y + D + i]
+        w[k + i] = w[U + i] - co[LA] * w[y + i]
+        w[k + D + i] = -co[AL] * w[G + i] - co[GA] * w[y + D + i]
     return regular
 
 
 def attempt(w, mode, co, h, rtol, atol):
-    """One step from Y to NEW, its interpolant in C; the mean square of its error ratios."""
+    """One step from Y to NEW, its interpolant in ARC; the mean square of its error ratios."""
     for s in range(1, 7):
         for i in range(2 * D):
             total = 0.0
@@ -129,13 +130,13 @@ def attempt(w, mode, co, h, rtol, atol):
             total = 0.0
             for s in range(7):
                 total += w[K + 2 * D * s + i] * P[s, p]
-            w[C + 4 * i + p] = h * total
+            w[ARC + 4 * i + p] = h * total
     return error / (2 * D)
 
 
 def between(w, theta, i):
     """Component i of the state at the fraction theta of the step."""
-    c = C + 4 * i
+    c = ARC + 4 * i
     return w[Y + i] + theta * (w[c] + theta * (w[c + 1] + theta * (w[c + 2] + theta * w[c + 3])))
 
 
@@ -162,7 +163,7 @@ def see(w, mode, co, row):
             # On a sliding component m decays towards its kink and never crosses it.
             w[row + (2 + k) * D + i] = w[POINT + D + i] - KINKS[k] if k != slide else 0.0
         for k in range(NK + 1):
-            w[row + (2 + NK + k) * D + i] = co[3] * w[POINT + i] - SLOPES[k]
+            w[row + (2 + NK + k) * D + i] = co[LA] * w[POINT + i] - SLOPES[k]
 
 
 def listen(w, mode, co):
@@ -170,14 +171,14 @@ def listen(w, mode, co):
     span = max(abs(SLOPES[0]), abs(SLOPES[-1]))
     for which in range(WATCHED):
         i = which % D
-        size = abs(w[Y + D + i]) + co[2] * co[0] * abs(w[G + i])
+        size = abs(w[Y + D + i]) + co[EP] * co[AL] * abs(w[G + i])
         if 2 * D <= which < D * (2 + NK):
             size += 1.0
         if which < 2 * D and mode[SLIDE + i] >= 0:
             # u_S is the solution of a linear system, a thousand roundings worse than its data.
             size = 1e3 * span
         elif which >= D * (2 + NK):
-            size = span + abs(co[3] * w[Y + i])
+            size = span + abs(co[LA] * w[Y + i])
         w[NOISE + which] = ROUNDING * size
 
 
@@ -258,7 +259,7 @@ def choose(w, mode, co, hit):
         for k in range(NK):
             if abs(w[AHEAD + i] - KINKS[k]) < near:
                 kink, near = k, abs(w[AHEAD + i] - KINKS[k])
-        size = abs(w[Y + D + i]) + co[2] * co[0] * abs(w[G + i])
+        size = abs(w[Y + D + i]) + co[EP] * co[AL] * abs(w[G + i])
         if i == hit or mode[SLIDE + i] >= 0 or near <= ROUNDING * size:
             mode[FREE + n] = i
             n += 1
@@ -312,9 +313,9 @@ def consistent(w, mode, co, n, combination):
             if not low - ROUNDING * span <= w[U + i] <= high + ROUNDING * span:
                 return False
         else:
-            size = co[0] * abs(w[G + i]) + co[1] * abs(w[Y + D + i])
+            size = co[AL] * abs(w[G + i]) + co[GA] * abs(w[Y + D + i])
             for j in range(D):
-                size += co[2] * co[0] * abs(w[Q + D * i + j]) * (span + abs(co[3] * w[Y + j]))
+                size += co[EP] * co[AL] * abs(w[Q + D * i + j]) * (span + abs(co[LA] * w[Y + j]))
             speed = force(w, co, Y, i)
             if (speed if side == 1 else -speed) > ROUNDING * size:
                 return False
@@ -326,7 +327,7 @@ def project(w, mode, co, hit):
 
     At εγ = 1 m̃ is a function of x, and what slides is held by its u alone.
     """
-    if 1.0 - co[2] * co[1] <= ROUNDING:
+    if 1.0 - co[EP] * co[GA] <= ROUNDING:
         return
     derivatives(w, Y)
     for i in range(D):
@@ -334,7 +335,7 @@ def project(w, mode, co, hit):
         if kink < 0 and hit >= 0 and hit % D == i:
             kink = mode[PIECE + i] - 1 if hit < D else mode[PIECE + i]
         if kink >= 0:
-            w[Y + D + i] = (KINKS[kink] + co[2] * co[0] * w[G + i]) / (1.0 - co[2] * co[1])
+            w[Y + D + i] = (KINKS[kink] + co[EP] * co[AL] * w[G + i]) / (1.0 - co[EP] * co[GA])
 
 
 def switch(w, mode, co, hit):
@@ -360,16 +361,16 @@ def dissipated(w, mode, co, h):
     total = 0.0
     for i in range(D):
         mode[INDEX + i] = piece_of(between(w, 0.5, D + i), KINKS)
-        mode[FREE + i] = min(max(piece_of(co[3] * between(w, 0.5, i), SLOPES) - 1, 0), NK - 1)
+        mode[FREE + i] = min(max(piece_of(co[LA] * between(w, 0.5, i), SLOPES) - 1, 0), NK - 1)
         w[CHOSEN + i] = SLOPES[mode[INDEX + i]]
         w[DUAL + i] = KINKS[mode[FREE + i]]
     for j in range(NODES + 1):
         visit(w, mode, co, j / NODES)
         first, second = 0.0, 0.0
         for i in range(D):
-            first += (w[AHEAD + i] - w[DUAL + i]) * (w[U + i] - co[3] * w[POINT + i])
-            second += (-co[0] * w[G + i] - co[1] * w[POINT + D + i]) * (w[U + i] - w[CHOSEN + i])
-        total += BOOLE[j] * (co[5] * first + co[4] * second)
+            first += (w[AHEAD + i] - w[DUAL + i]) * (w[U + i] - co[LA] * w[POINT + i])
+            second += (-co[AL] * w[G + i] - co[GA] * w[POINT + D + i]) * (w[U + i] - w[CHOSEN + i])
+        total += BOOLE[j] * (co[DRIFT] * first + co[C] * second)
     return h * total
 
 
@@ -377,7 +378,7 @@ def energy(w, co):
     """H at Y, in dom κ*."""
     conjugate, kinetic, pairing = 0.0, 0.0, 0.0
     for i in range(D):
-        y, z = co[3] * w[Y + i], w[Y + D + i]
+        y, z = co[LA] * w[Y + i], w[Y + D + i]
         conjugate += KINKS[0] * (y - SLOPES[0]) - FIRST
         kinetic += FIRST + SLOPES[0] * z
         for k in range(NK):
@@ -385,14 +386,14 @@ def energy(w, co):
             if k > 0:
                 conjugate += (KINKS[k] - KINKS[k - 1]) * max(y - SLOPES[k], 0.0)
         pairing += y * z
-    return co[0] * value(w, Y) + (co[6] + co[4]) * conjugate + co[4] * (kinetic - pairing)
+    return co[AL] * value(w, Y) + (co[PENALTY] + co[C]) * conjugate + co[C] * (kinetic - pairing)
 
 
 def outside(w, co, theta, edge):
     """How far λx is outside dom κ*, scaled by edge, in the maximum norm, at a fraction of the step."""
     far = 0.0
     for i in range(D):
-        y = co[3] * (between(w, theta, i) if theta > 0.0 else w[Y + i])
+        y = co[LA] * (between(w, theta, i) if theta > 0.0 else w[Y + i])
         far = max(far, y - SLOPES[-1] * edge, SLOPES[0] * edge - y)
     return far
 
@@ -411,9 +412,9 @@ def entry(w, co, edge):
 
 def trajectory(w, mode, co, grid, t_end, rtol, atol, max_steps, states, report):
     """One trajectory from Y; see `lanes.advance` for what it writes. The way it ended."""
-    t, h, cursor, stalled = 0.0, min(t_end, rtol**0.2 / (co[0] + co[1] + co[2] + co[3])), 0, 0
-    edge, far = co[8], outside(w, co, 0.0, 1.0)
-    noise = ERRORS * (rtol * max(SLOPES[-1], -SLOPES[0]) + atol * co[3])
+    t, h, cursor, stalled = 0.0, min(t_end, rtol**0.2 / (co[AL] + co[GA] + co[EP] + co[LA])), 0, 0
+    edge, far = co[EDGE], outside(w, co, 0.0, 1.0)
+    noise = ERRORS * (rtol * max(SLOPES[-1], -SLOPES[0]) + atol * co[LA])
     inside = outside(w, co, 0.0, edge) == 0.0
     report[2], report[3] = (0.0 if inside else np.inf), -np.inf
     before = energy(w, co)
@@ -470,7 +471,7 @@ def trajectory(w, mode, co, grid, t_end, rtol, atol, max_steps, states, report):
         if now and not inside and report[2] == np.inf:
             when = t + entry(w, co, edge) * h
             # Where mere decay would have come as near, λx has to be inside by more than the noise.
-            if far * np.exp(-co[3] * when) > noise or edge < 1.0:
+            if far * np.exp(-co[LA] * when) > noise or edge < 1.0:
                 report[2] = when
             else:
                 edge = max(0.0, 1.0 - noise / min(SLOPES[-1], -SLOPES[0]))

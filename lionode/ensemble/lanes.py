@@ -24,13 +24,13 @@ def between(w, l, i, theta):
 
 def entry(w, l):
     """The time within the last step of lane l at which λx entered dom κ*, scaled by the lane's edge."""
-    edge = w[(COEFFICIENTS + 8) * LANES + l]
+    edge = w[(COEFFICIENTS + EDGE) * LANES + l]
     low, high = 0.0, 1.0
     for _ in range(52):
         middle = (low + high) / 2
         inside = True
         for i in range(N // 2):
-            y = w[(COEFFICIENTS + 3) * LANES + l] * between(w, l, i, middle)
+            y = w[(COEFFICIENTS + LA) * LANES + l] * between(w, l, i, middle)
             inside = inside and LOW * edge <= y <= HIGH * edge
         if inside:
             high = middle
@@ -43,7 +43,7 @@ def outside(w, l):
     """How far λx lies outside dom κ* in lane l, in the maximum norm."""
     far = 0.0
     for i in range(N // 2):
-        y = w[(COEFFICIENTS + 3) * LANES + l] * w[(Y + i) * LANES + l]
+        y = w[(COEFFICIENTS + LA) * LANES + l] * w[(Y + i) * LANES + l]
         far = max(far, y - HIGH, LOW - y)
     return far
 
@@ -109,9 +109,9 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
                     w[NEXT * LANES + l] = grid[stop] if stop < grid.size else np.inf
                     if report[k, 2] == np.inf and w[INSIDE * LANES + l] > 0.0:
                         when = entry(w, l)
-                        edge = (COEFFICIENTS + 8) * LANES + l
+                        edge = (COEFFICIENTS + EDGE) * LANES + l
                         # Where mere decay would have come as near, λx has to be inside beyond the noise.
-                        decayed = far[l] * np.exp(-w[(COEFFICIENTS + 3) * LANES + l] * when)
+                        decayed = far[l] * np.exp(-w[(COEFFICIENTS + LA) * LANES + l] * when)
                         if decayed > noise[l] or w[edge] < 1.0:
                             report[k, 2] = when
                         else:
@@ -148,7 +148,7 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
             load(w, l, starts[k], coefficients[k], t_end, rtol)
             report[k, 2] = 0.0 if w[INSIDE * LANES + l] > 0.0 else np.inf
             far[l] = outside(w, l)
-            noise[l] = ERRORS * (rtol * max(HIGH, -LOW) + atol * coefficients[k, 3])
+            noise[l] = ERRORS * (rtol * max(HIGH, -LOW) + atol * coefficients[k, LA])
             stop = 0
             while stop < grid.size and grid[stop] <= 0.0:
                 states[k, stop] = starts[k]
