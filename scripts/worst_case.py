@@ -29,7 +29,7 @@ def run(out: Path, full: bool = False) -> list[Row]:
         left.annotate(label, (steps[0], values[0]), (0, LIFTS[factor]), textcoords="offset points",
                       fontsize=7, color=plots.COLORS[color])  # fmt: skip
     left.axhline(worst_case.CERTAIN, color="0.6", lw=0.8, ls=":")
-    left.text(steps[-1], worst_case.CERTAIN, "no rise shown below", fontsize=6, va="bottom", ha="right")
+    left.text(steps[-1], worst_case.CERTAIN, "no rise is\nshown below", fontsize=6, va="bottom", ha="right")
     left.set(xlabel="$h$", ylabel="largest rise in a step", title=r"backward Euler, $\varepsilon=0$")
     left.set_ylim(3e-10, 3)
 
