@@ -205,7 +205,8 @@ def _start(text: str, f: objectives.Objective) -> list[float]:
         x0 = []
     if len(x0) != f.dim or not np.isfinite(x0).all():
         of = ", ".join(map(str, f.symbols))
-        raise ValueError(f"--start must be {f.dim} numbers with commas, one for each of {of}; got {text!r}")
+        needed = f"{f.dim} numbers with commas, one for each of" if f.dim > 1 else "a number for"
+        raise ValueError(f"--start must be {needed} {of}; got {text!r}")
     return x0
 
 
