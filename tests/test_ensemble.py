@@ -341,13 +341,13 @@ def test_the_cost_of_a_trajectory_does_not_depend_on_their_number(kappa) -> None
     assert seconds[1] <= 3 * seconds[0]
 
 
-def test_reciprocal_roots_are_right_to_two_roundings() -> None:
+def test_reciprocal_roots_are_right_to_three_roundings() -> None:
     import mpmath
 
     s = 10.0 ** np.random.default_rng(0).uniform(-300, 300, 200)
     for value in s:
         exact = 1 / mpmath.sqrt(mpmath.mpf(float(value)))
-        assert abs(mpmath.mpf(float(rsqrt(value))) - exact) <= 2 * 2.0**-53 * exact
+        assert abs(mpmath.mpf(float(rsqrt(value))) - exact) <= 3 * 2.0**-53 * exact
 
 
 def test_a_step_fills_simd_registers() -> None:

@@ -21,7 +21,17 @@ from lionode.ensemble.lanes import LANES
 from lionode.kappas import Potential
 from lionode.objectives.base import Objective
 
-__all__ = ["COEFFICIENTS", "Model", "Scheme", "combination", "layout", "loss_source", "places", "step_source"]
+__all__ = [
+    "COEFFICIENTS",
+    "Model",
+    "Scheme",
+    "combination",
+    "inverse",
+    "layout",
+    "loss_source",
+    "places",
+    "step_source",
+]
 
 INSIDE = 2.0**-53
 """∂κ* of a barrier-like κ* is read no closer to the edge than this, relative to it."""
@@ -70,13 +80,14 @@ def layout(d: int, degree: int) -> dict[str, int]:
     """The first row of each quantity in the workspace, and the number of ``places``.
 
     ``base``, ``before`` and ``length`` are the state, the time and the length of the last step, for its
-    interpolant; ``next`` is the next time to save, ``attend`` whether the driver has to look at the lane.
+    interpolant; ``next`` is the next time to save; ``attend`` whether the driver has to look at the lane;
+    ``stride`` and ``miss`` the length and the error of the last step taken.
     """
     n = 2 * d
     sizes = {
         "y": n, "base": n, "dense": degree * n, "coefficients": len(COEFFICIENTS),
         "t": 1, "h": 1, "before": 1, "length": 1, "next": 1, "taken": 1, "attend": 1, "accepted": 1,
-        "rejected": 1, "energy": 1, "rate": 1, "inside": 1, "rise": 1, "balance": 1,
+        "rejected": 1, "energy": 1, "rate": 1, "inside": 1, "rise": 1, "balance": 1, "stride": 1, "miss": 1,
     }  # fmt: skip
     return places(sizes)
 
@@ -209,11 +220,37 @@ def combination(terms: Iterable[tuple[float, str]]) -> str:
     return " + ".join(f"{factor!r}*{name}" for factor, name in terms if factor != 0.0)
 
 
+def inverse(d: int) -> list[str]:
+    """Source of i{i}_{j}, the inverse of a{i}_{j}: by one division up to d = 3, then without pivots.
+
+    There a must be a row-scaled positive definite matrix, or nearly I.
+    """
+    if d <= 3:
+        a = sp.Matrix(d, d, lambda i, j: sp.Symbol(f"a{i}_{j}"))
+        shared, (adjugate, determinant) = sp.cse(
+            [a.adjugate(), a.det()], symbols=sp.numbered_symbols("minor")
+        )
+        lines = [f"{name} = {value}" for name, value in shared]
+        lines += [f"over_det = 1.0/({determinant})"]
+        return lines + [f"i{i}_{j} = over_det*({adjugate[i, j]})" for i in range(d) for j in range(d)]
+    lines = []
+    for k in range(d):
+        others = [i for i in range(d) if i != k]
+        lines += [f"r{k} = 1.0/a{k}_{k}", *(f"a{k}_{j} = a{k}_{j}*r{k}" for j in others)]
+        lines += [f"a{i}_{j} = a{i}_{j} - a{i}_{k}*a{k}_{j}" for i in others for j in others]
+        lines += [*(f"a{i}_{k} = -a{i}_{k}*r{k}" for i in others), f"a{k}_{k} = r{k}"]
+    return [*lines, *(f"i{i}_{j} = a{i}_{j}" for i in range(d) for j in range(d))]
+
+
 def step_source(model: Model, scheme: Scheme) -> str:
     """Python source of what `lanes.advance` calls over the workspace of `layout`.
 
     ``begin(w, l)`` evaluates H at a start; ``step(w, rtol, atol, t_end, max_steps)`` takes a step in all
-    lanes; ``save(w, l, grid, first, last, states)`` writes a lane at times of the grid within its last step.
+    lanes; ``save(w, l, grid, j, at, states)`` writes lane l to states[at:] at the times from grid[j] on that
+    lie in its last step, and returns the first j that does not.
+
+    The next step is the shorter of those that an error ∝ h^q suggests after this step alone and after the
+    last two (Gustafsson, ACM TOMS 20 (1994), 496): a tenth of all steps would otherwise be refused.
     """
     n, row = model.n, layout(model.d, scheme.degree)
 
@@ -235,6 +272,9 @@ def step_source(model: Model, scheme: Scheme) -> str:
         "reached = t_end if reached >= t_end*(1.0 - 1e-15) else reached",
         # A NaN is larger than any bound, and answered with a shorter step.
         f"factor = 0.9*thirty_second(max(error, 1e-60) if error < 1e30 else 1e30, {scheme.power})",
+        f"over_miss = min(max(error, 1e-60), 1e30)*about_one_over(max({place('miss')}, 1e-4))",
+        f"trend = (h/{place('stride')})*thirty_second(over_miss, {scheme.power})",
+        "factor = factor*min(trend, 1.0) if taken else factor",
         "longer = min(h*min(max(factor, 0.2), 5.0), t_end - reached)",
         "shorter = h*min(max(factor, 0.2), 0.9)",
         f"both = taken & (inside_e > 0.0) & ({place('inside')} > 0.0)",
@@ -245,7 +285,7 @@ def step_source(model: Model, scheme: Scheme) -> str:
         f"rejected = {place('rejected')} + (0.0 if taken else 1.0)",
         f"enters = (inside_e > 0.0) & ({place('inside')} == 0.0)",
         f"far = {' | '.join(f'(abs(n{i}) > {TOO_LARGE!r})' for i in range(n))}",
-        f"seen = taken & ((reached >= {place('next')}) | (reached == t_end) | enters | far)",
+        "seen = taken & ((reached == t_end) | enters | far)",
         "h_new = longer if taken else shorter",
         "t_new = reached if taken else t",
         "stuck = (accepted + rejected >= max_steps) | (h_new < 1e-15*max(t_new, 1e-6*t_end))",
@@ -256,6 +296,8 @@ def step_source(model: Model, scheme: Scheme) -> str:
         f"{place('energy')} = H_e if taken else {place('energy')}",
         f"{place('rate')} = R_e if taken else {place('rate')}",
         f"{place('inside')} = inside_e if taken else {place('inside')}",
+        f"{place('stride')} = h if taken else {place('stride')}",
+        f"{place('miss')} = error if taken else {place('miss')}",
         f"{place('before')} = t",
         f"{place('length')} = h",
         f"{place('t')} = t_new",
@@ -273,15 +315,21 @@ def step_source(model: Model, scheme: Scheme) -> str:
         f"t{i}_{p + 1} = {place('dense', scheme.degree * i + p)}"
         for i in range(n) for p in range(scheme.degree)
     ]  # fmt: skip
-    saved = [f"states[j, {i}] = {_interpolant(scheme, i, 'theta')}" for i in range(n)]
+    saved = [f"states[at + {i}] = {_interpolant(scheme, i, 'theta')}" for i in range(n)]
     text = ["@njit(**OPTIONS)", "def begin(w, l):", *(f"    {line}" for line in begin), "", ""]
+    text += ["@njit(**OPTIONS)", "def save(w, l, grid, j, at, states):", *(f"    {line}" for line in held)]
     text += [
-        "@njit(**OPTIONS)",
-        "def save(w, l, grid, first, last, states):",
-        *(f"    {line}" for line in held),
+        "    while True:",
+        "        theta = (grid[j] - before)*over",
+        *(f"        {line}" for line in saved),
     ]
-    text += ["    for j in range(first, last):", "        theta = (grid[j] - before)*over"]
-    text += [*(f"        {line}" for line in saved), "", ""]
+    text += [
+        "        j, at = j + 1, at + N",
+        f"        if not grid[j] <= {place('t')}:",
+        "            return j",
+        "",
+        "",
+    ]
     text += ["@njit(**OPTIONS)", "def step(w, rtol, atol, t_end, max_steps):", "    widest()"]
     text += ["    for l in range(LANES):", *(f"        {line}" for line in body)]
     return "\n".join(text) + "\n"

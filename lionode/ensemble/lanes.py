@@ -60,6 +60,7 @@ def load(w, l, start, coefficients, t_end, rtol):
     for row in (T, ACCEPTED, REJECTED, BALANCE):
         w[row * LANES + l] = 0.0
     w[RISE * LANES + l] = -np.inf
+    w[STRIDE * LANES + l], w[MISS * LANES + l] = 1.0, 1e30
     # A guess that is corrected at once: it may shrink and grow by 5 a step.
     w[H * LANES + l] = min(t_end, rtol**0.2 / rate)
     begin(w, l)
@@ -86,7 +87,9 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
     far = np.zeros(LANES)
     noise = np.zeros(LANES)
     owner = np.full(LANES, -1)
-    cursor = np.zeros(LANES, np.int64)
+    cursor = np.full(LANES, grid.size)
+    place = np.zeros(LANES, np.int64)
+    ends, flat = np.append(grid, np.inf), states.reshape(-1)
     following = first
     alive = 0
     for l in range(LANES):
@@ -101,12 +104,6 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
                 t = w[T * LANES + l]
                 end = -1
                 if w[TAKEN * LANES + l] > 0.0:
-                    stop = cursor[l]
-                    while stop < grid.size and grid[stop] <= t:
-                        stop += 1
-                    save(w, l, grid, cursor[l], stop, states[k])
-                    cursor[l] = stop
-                    w[NEXT * LANES + l] = grid[stop] if stop < grid.size else np.inf
                     if report[k, 2] == np.inf and w[INSIDE * LANES + l] > 0.0:
                         when = entry(w, l)
                         edge = (COEFFICIENTS + EDGE) * LANES + l
@@ -140,6 +137,7 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
             owner[l] = -1
             if following == last:
                 rest(w, l)
+                cursor[l] = grid.size
                 continue
             k = following
             following += 1
@@ -153,8 +151,13 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
             while stop < grid.size and grid[stop] <= 0.0:
                 states[k, stop] = starts[k]
                 stop += 1
-            cursor[l] = stop
-            w[NEXT * LANES + l] = grid[stop] if stop < grid.size else np.inf
+            cursor[l], place[l] = stop, k * grid.size * N
+            w[NEXT * LANES + l] = ends[stop]
         if alive == 0:
             break
         step(w, rtol, atol, t_end, max_steps)
+        if grid.size > 0:
+            for l in range(LANES):
+                if w[NEXT * LANES + l] <= w[T * LANES + l]:
+                    cursor[l] = save(w, l, ends, cursor[l], place[l] + N * cursor[l], flat)
+                    w[NEXT * LANES + l] = ends[cursor[l]]

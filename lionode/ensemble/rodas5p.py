@@ -7,7 +7,7 @@ Wanner II, §IV.7, where the stages are k_i with (I/hγ − J)k_i = F(y + Σ a_i
 
 from __future__ import annotations
 
-from lionode.ensemble.emit import Model, Scheme, combination
+from lionode.ensemble.emit import Model, Scheme, combination, inverse
 
 __all__ = ["RODAS5P"]
 
@@ -90,28 +90,21 @@ def _step(model: Model) -> list[str]:
 
 
 def _solver(model: Model) -> list[str]:
-    """LU factors of (s+λ)I + αβ·diag(κ″)∇²f, s = 1/hγ, to which the m-block reduces the solve.
-
-    Without pivots: it is a row-scaled positive definite matrix where f is convex, and diagonally dominant
-    for small h elsewhere.
-    """
+    """The inverse of (1+gλ)I + g·couple·diag(κ″)∇²f, g = hγ, to which the m-block reduces the solve."""
     d = model.d
     lines = [*model.linearisation.lines(model.inputs([f"y{i}" for i in range(model.n)]), "0")]
-    lines += ["over_h = 1.0/h", f"s = {1 / GAMMA!r}*over_h", "inner = 1.0/(s + ga)", "eg = 1.0 - ep*ga"]
-    lines += ["couple = al*(ep + eg*inner)"]
-    lines += [f"f{i} = couple*b{i}_0" for i in range(d)]
+    lines += [f"gh = {GAMMA!r}*h", "inner = 1.0/(1.0 + gh*ga)", "eg = gh*inner*(1.0 - ep*ga)", "gal = gh*al"]
+    lines += ["couple = gal*(ep + eg)", "turned = gal*inner"]
     for i in range(d):
-        lines += [f"a{i}_{j} = f{i}*q{i}{j}_0" + (" + (s + la)" if i == j else "") for j in range(d)]
-    for k in range(d):
-        lines += [f"r{k} = 1.0/a{k}_{k}"]
-        for i in range(k + 1, d):
-            lines += [f"a{i}_{k} = a{i}_{k}*r{k}"]
-            lines += [f"a{i}_{j} = a{i}_{j} - a{i}_{k}*a{k}_{j}" for j in range(k + 1, d)]
-    lines += [f"g{i} = eg*inner*b{i}_0" for i in range(d)]
-    return lines
+        lines += [f"f{i} = couple*b{i}_0"]
+        lines += [f"a{i}_{j} = f{i}*q{i}{j}_0" + (" + (1.0 + gh*la)" if i == j else "") for j in range(d)]
+    lines += inverse(d)
+    lines += [f"g{i} = eg*b{i}_0" for i in range(d)]
+    return [*lines, *(f"p{i}_{j} = turned*q{i}{j}_0" for i in range(d) for j in range(d))]
 
 
 def _stage(model: Model, stage: int) -> list[str]:
+    """k solves (I − gJ)k = gF(s) + Σ γc_ij k_j, first its x-block and then, by substitution, its m-block."""
     d, n, lines = model.d, model.n, []
     for i in range(n):
         if stage <= 5:
@@ -122,23 +115,20 @@ def _stage(model: Model, stage: int) -> list[str]:
     if stage > 0:
         lines += model.velocity.lines(model.inputs([f"s{i}_{stage}" for i in range(n)]), str(stage))
     for i in range(n):
-        terms = combination((c, f"k{i}_{j}") for j, c in enumerate(C[stage]))
-        lines += [f"z{i} = v{i}_{stage}" + (f" + over_h*({terms})" if terms else "")]
+        terms = combination((GAMMA * c, f"k{i}_{j}") for j, c in enumerate(C[stage]))
+        lines += [f"z{i} = " + (f"{terms} + " if terms else "") + f"gh*v{i}_{stage}"]
     lines += [f"o{i} = z{i} + g{i}*z{d + i}" for i in range(d)]
     for i in range(d):
-        lines += [f"o{i} = o{i} - a{i}_{j}*o{j}" for j in range(i)]
-    for i in reversed(range(d)):
-        lines += [f"o{i} = o{i} - a{i}_{j}*k{j}_{stage}" for j in range(i + 1, d)]
-        lines += [f"k{i}_{stage} = o{i}*r{i}"]
+        lines += [f"k{i}_{stage} = " + " + ".join(f"i{i}_{j}*o{j}" for j in range(d))]
     for i in range(d):
-        product = " + ".join(f"q{i}{j}_0*k{j}_{stage}" for j in range(d))
-        lines += [f"k{d + i}_{stage} = (z{d + i} - al*({product}))*inner"]
+        product = " - ".join(f"p{i}_{j}*k{j}_{stage}" for j in range(d))
+        lines += [f"k{d + i}_{stage} = inner*z{d + i} - {product}"]
     return lines
 
 
 def _error(model: Model) -> list[str]:
     """The embedded solution of order 4 differs from the step by its last stage."""
-    lines = [f"u{i} = k{i}_7/scale{i}" for i in range(model.n)]
+    lines = [f"u{i} = k{i}_7*about_one_over(scale{i})" for i in range(model.n)]
     return [*lines, f"error = ({' + '.join(f'u{i}*u{i}' for i in range(model.n))})*{1 / model.n!r}"]
 
 
