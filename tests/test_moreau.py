@@ -78,3 +78,13 @@ def test_a_spent_budget_keeps_what_both_runs_reached():
     s, t_end, _ = _scalar_l1(0.2)
     solution = _run(s, (-0.8,), (0.9,), t_end, max_steps=5)
     assert solution.status is Status.BUDGET
+
+
+def test_the_certificate_has_the_time_of_entry_not_the_end_of_its_step() -> None:
+    f = ln.objectives.from_expression("(1 - x1)**2 + 3*(x2 - x1**2)**2")
+    system = ln.LionK(f, ln.kappas.LInf(), lam=0.6)
+    run = ln.simulate(system, [-0.86, 0.93], 1.0, method="moreau", rtol=1e-6, atol=1e-8)
+    (entry,) = (event.t for event in run.events if event.kind == "entry")
+    assert entry > 0
+    assert min(abs(run.info["certified"].t - entry)) > 1e-3
+    assert ln.certify(run, optimum=False).entry_time == pytest.approx(entry, rel=1e-4)

@@ -32,7 +32,7 @@ from lionode.flow.simulate import ERRORS
 from lionode.kappas import Potential
 from lionode.objectives.base import Objective
 
-__all__ = ["cache_folder", "kernel"]
+__all__ = ["cache_folder", "exact_kernel", "kernel", "kernel_source"]
 
 NAMES = ", ".join(name.upper() for name in COEFFICIENTS)
 """The places of the coefficients of a trajectory, as compiled code names them."""
@@ -42,7 +42,7 @@ import math
 {simd}
 
 OPTIONS = {{"cache": True, **OPTIONS}}
-N, DEGREE, LOW, HIGH, TOO_LARGE, ERRORS = {numbers}
+N, DEGREE, INNER, OUTER, TOO_LARGE, ERRORS = {numbers}
 LANES, FINISHED, TOO_FAR, TOO_SMALL, OUT_OF_STEPS = {constants}
 {names} = range({count})
 {rows}
@@ -64,9 +64,13 @@ def kernel(objective: Objective, kappa: Potential, scheme: Scheme) -> Callable[.
     Unsupported
         If f or κ has no straight-line form.
     """
+    return _load(kernel_source(objective, kappa, scheme))
+
+
+def kernel_source(objective: Objective, kappa: Potential, scheme: Scheme) -> str:
+    """The module that `kernel` compiles."""
     model = Model(objective, kappa)
-    low, high = model.bounds
-    numbers = (model.n, scheme.degree, low, high, TOO_LARGE, ERRORS)
+    numbers = (model.n, scheme.degree, model.inner, model.outer, TOO_LARGE, ERRORS)
     constants = (lanes.LANES, lanes.FINISHED, lanes.TOO_FAR, lanes.TOO_SMALL, lanes.OUT_OF_STEPS)
     row = layout(model.d, scheme.degree)
     header = HEADER.format(
@@ -77,9 +81,9 @@ def kernel(objective: Objective, kappa: Potential, scheme: Scheme) -> Callable[.
         constants=", ".join(map(str, constants)),
         rows="\n".join(f"{name.upper()} = {first}" for name, first in row.items()),
     )
-    parts = (lanes.between, lanes.entry, lanes.outside, lanes.load, lanes.rest, lanes.advance)
+    parts = (lanes.visit, lanes.entry, lanes.load, lanes.rest, lanes.advance)
     driver = [f"@njit(**OPTIONS)\n{inspect.getsource(part)}" for part in parts]
-    return _load("\n\n".join([header, step_source(model, scheme), *driver]))
+    return "\n\n".join([header, step_source(model, scheme), *driver])
 
 
 EXACT = """# Written by lionode; safe to delete.

@@ -48,7 +48,7 @@ def _error(model: Model) -> list[str]:
     lines = []
     for i in range(model.n):
         for name, weights in (("five", REFERENCE.E5), ("three", REFERENCE.E3)):
-            lines += [f"{name}{i} = ({_of_stages(weights, i)})/scale{i}"]
+            lines += [f"{name}{i} = ({_of_stages(weights, i)})*about_one_over(scale{i})"]
     for name in ("five", "three"):
         lines += [f"{name} = {' + '.join(f'{name}{i}*{name}{i}' for i in range(model.n))}"]
     return [*lines, f"error = h*h*five*five/(five + 0.01*three + 1e-60)*{1 / model.n!r}"]

@@ -19,6 +19,7 @@ from sympy.printing.pycode import PythonCodePrinter
 from lionode.ensemble.forms import Unsupported, form_of
 from lionode.ensemble.lanes import LANES
 from lionode.kappas import Potential
+from lionode.lyapunov.function import SMALLEST_LAM
 from lionode.objectives.base import Objective
 
 __all__ = [
@@ -33,12 +34,12 @@ __all__ = [
     "step_source",
 ]
 
-INSIDE = 2.0**-53
-"""∂κ* of a barrier-like κ* is read no closer to the edge than this, relative to it."""
-
 COEFFICIENTS = ("al", "ga", "ep", "la", "c", "drift", "penalty", "tau", "edge")
 """α, γ, ε, λ of each lane; c, (λ+γ)/(1+ελ) and γ/λ (0 at λ = 0) in H and its rate; τ of the envelope; by how
 much dom κ* is scaled where λx is asked to be in it."""
+
+DEFECT = 1e3
+"""How many tolerances h·(ẏ − F(y)) of an interpolant y may be inside a step: some where all is smooth."""
 
 TOO_LARGE = 1e100
 """A state beyond this is on its way to overflow: its squares would be."""
@@ -80,12 +81,12 @@ def layout(d: int, degree: int) -> dict[str, int]:
     """The first row of each quantity in the workspace, and the number of ``places``.
 
     ``base``, ``before`` and ``length`` are the state, the time and the length of the last step, for its
-    interpolant; ``next`` is the next time to save; ``attend`` whether the driver has to look at the lane;
-    ``stride`` and ``miss`` the length and the error of the last step taken.
+    interpolant, and ``point`` a state on it; ``next`` is the next time to save; ``attend`` whether the driver
+    has to look at the lane; ``stride`` and ``miss`` the length and the error of the last step taken.
     """
     n = 2 * d
     sizes = {
-        "y": n, "base": n, "dense": degree * n, "coefficients": len(COEFFICIENTS),
+        "y": n, "base": n, "dense": degree * n, "point": n, "coefficients": len(COEFFICIENTS),
         "t": 1, "h": 1, "before": 1, "length": 1, "next": 1, "taken": 1, "attend": 1, "accepted": 1,
         "rejected": 1, "energy": 1, "rate": 1, "inside": 1, "rise": 1, "balance": 1, "stride": 1, "miss": 1,
     }  # fmt: skip
@@ -113,9 +114,9 @@ class _Printer(PythonCodePrinter):  # type: ignore[misc]
     def _print_Rational(self, expr: Any) -> str:
         return repr(float(expr))
 
-    def _print_Pow(self, expr: Any, rational: bool = False, sqrt: str = "math.sqrt") -> str:
+    def _print_Pow(self, expr: Any, rational: bool = False) -> str:
         if not (expr.exp.is_Integer and abs(expr.exp) <= 12):
-            return str(super()._print_Pow(expr, rational, sqrt))
+            return str(super()._print_Pow(expr, rational))
         product = "*".join([f"({self._print(expr.base)})"] * abs(int(expr.exp)))
         return f"({product})" if expr.exp > 0 else f"(1.0/({product}))"
 
@@ -123,8 +124,13 @@ class _Printer(PythonCodePrinter):  # type: ignore[misc]
         at = self._print(expr.args[0])
         return f"(1.0 if {at} > 0.0 else (-1.0 if {at} < 0.0 else 0.0))"
 
-    def _print_RSqrt(self, expr: Any) -> str:
-        return f"rsqrt({self._print(expr.args[0])})"
+    def _print_Heaviside(self, expr: Any) -> str:
+        return f"(1.0 if {self._print(expr.args[0])} > 0.0 else 0.0)"
+
+    def _print_simd(self, expr: Any) -> str:
+        return f"{type(expr).__name__.lower()}({self._print(expr.args[0])})"
+
+    _print_RSqrt = _print_exp = _print_log = _print_tanh = _print_simd
 
     def _print_not_supported(self, expr: Any) -> str:
         raise Unsupported(f"{expr} has no compiled form")
@@ -136,20 +142,29 @@ class _Printer(PythonCodePrinter):  # type: ignore[misc]
 
 
 class _Formulas:
-    """Expressions in x, m and the coefficients, printed once per place where they are evaluated."""
+    """Expressions in x, m and the coefficients, printed once per place where they are evaluated.
 
-    def __init__(self, outputs: dict[str, sp.Expr], rooted: bool = True) -> None:
+    They come in levels: each may use the names of those before it, so that none is substituted into another.
+    """
+
+    def __init__(self, *levels: dict[str, sp.Expr], rooted: bool = True) -> None:
         self.printer = _Printer({"fully_qualified_modules": True, "allow_unknown_functions": False})
-        self.names = list(outputs)
-        values = [_rooted(value) if rooted else value for value in outputs.values()]
-        self.shared, self.values = sp.cse(values, symbols=sp.numbered_symbols("w"))
+        self.named: list[tuple[sp.Symbol, sp.Expr]] = []
+        fresh = sp.numbered_symbols("w")
+        for level in levels:
+            values = [_rooted(value) if rooted else value for value in level.values()]
+            shared, values = sp.cse(values, symbols=fresh)
+            self.named += [*shared, *zip(_symbols(level), values, strict=True)]
 
     def lines(self, inputs: dict[sp.Symbol, str], tag: str) -> list[str]:
         """Assignments of every output to ``name_tag``; other symbols keep their names."""
         rename = {s: sp.Symbol(text, real=True) for s, text in inputs.items()}
-        rename |= {s: sp.Symbol(f"{s}_{tag}") for s, _ in self.shared}
-        named = [*self.shared, *zip(map(sp.Symbol, self.names), self.values, strict=True)]
-        return [f"{s}_{tag} = {self.printer.doprint(e.xreplace(rename))}" for s, e in named]
+        rename |= {s: sp.Symbol(f"{s}_{tag}") for s, _ in self.named}
+        return [f"{rename[s]} = {self.printer.doprint(e.xreplace(rename))}" for s, e in self.named]
+
+
+def _symbols(names: Iterable[str]) -> list[sp.Symbol]:
+    return [sp.Symbol(name, real=True) for name in names]
 
 
 class Model:
@@ -158,37 +173,55 @@ class Model:
     def __init__(self, objective: Objective, kappa: Potential) -> None:
         if objective.expression is None:
             raise Unsupported("f has no expression")
-        form, d = form_of(kappa), objective.dim
-        self.d, self.n, self.bounds = d, 2 * d, form.bounds
+        d = objective.dim
+        form = form_of(kappa, d)
+        self.bends = kappa.smoothness < 2
+        self.d, self.n, self.inner, self.outer = d, 2 * d, form.inner, form.outer
         self.x = sp.symbols(f"x0:{d}", real=True)
         self.m = sp.symbols(f"m0:{d}", real=True)
         al, ga, ep, la, c, drift, penalty = sp.symbols(COEFFICIENTS[:7], real=True)
-        value = objective.expression.xreplace(dict(zip(objective.symbols, self.x, strict=True)))
-        gradient = [sp.diff(value, s) for s in self.x]
-        ahead = [(1 - ep * ga) * m - ep * al * g for m, g in zip(self.m, gradient, strict=True)]
-        push = [form.dphi(a) - la * x for a, x in zip(ahead, self.x, strict=True)]
+        edge = sp.Symbol("edge", real=True)
+        f = objective.expression.xreplace(dict(zip(objective.symbols, self.x, strict=True)))
+        slopes = {f"slope{i}": sp.diff(f, x) for i, x in enumerate(self.x)}
+        curvature = {f"q{i}{j}": sp.diff(slopes[f"slope{i}"], self.x[j]) for i in range(d) for j in range(d)}
+        gradient = _symbols(slopes)
+        look_ahead = {
+            f"ahead{i}": (1 - ep * ga) * m - ep * al * g
+            for i, (m, g) in enumerate(zip(self.m, gradient, strict=True))
+        }
+        ahead = _symbols(look_ahead)
+        push = [u - la * x for u, x in zip(form.gradient(ahead), self.x, strict=True)]
         turn = [-al * g - ga * m for g, m in zip(gradient, self.m, strict=True)]
         velocity = {f"v{i}": e for i, e in enumerate([*push, *turn])}
-        self.velocity = _Formulas(velocity)
-        hessian = {f"q{i}{j}": sp.diff(gradient[i], self.x[j]) for i in range(d) for j in range(d)}
-        bends = {f"b{i}": form.d2phi(a) for i, a in enumerate(ahead)}
-        self.linearisation = _Formulas(velocity | hessian | bends)
-        low, high = form.bounds
-        edges = sp.Float(low + abs(low) * INSIDE), sp.Float(high - abs(high) * INSIDE)
-        held = [la * x for x in self.x]
-        if high - low < np.inf:
-            held = [sp.Max(sp.Min(y, edges[1]), edges[0]) for y in held]
-        stars = sp.Add(*map(form.phi_conjugate, held))
-        pairing = sp.Add(*(m * x for m, x in zip(self.m, self.x, strict=True)))
-        kinetic = sp.Add(*map(form.phi, self.m))
-        first = sp.Add(*((a - form.dphi_conjugate(y)) * p for a, y, p in zip(ahead, held, push, strict=True)))
+        self.velocity = _Formulas(slopes, look_ahead, velocity)
+        bends = form.hessian(ahead)
+        self.bent = [(i, j) for i in range(d) for j in range(d) if bends[i, j] != 0]
+        bend = {f"b{i}{j}": bends[i, j] for i, j in self.bent}
+        self.linearisation = _Formulas(slopes | curvature, look_ahead, velocity | bend)
+        scaled = {f"dual{i}": la * x for i, x in enumerate(self.x)}
+        dual = _symbols(scaled)
+        held = form.held(dual)
+        above, below = form.conjugate_subgradient(held), form.gradient(self.m)
+        first = sp.Add(*((a - z) * v for a, z, v in zip(ahead, above, _symbols(velocity), strict=False)))
         second = sp.Add(
-            *(t * (p + la * x - form.dphi(m)) for t, p, x, m in zip(turn, push, self.x, self.m, strict=True))
+            *(t * (v + y - u) for t, v, y, u in zip(turn, _symbols(velocity), dual, below, strict=False))
         )
-        rate = drift * first + c * second
-        energy = al * value + (penalty + c) * stars + c * (kinetic - la * pairing)
-        self.energy = _Formulas({"H": energy, "R": rate})
-        self.rate = _Formulas({"R": rate})
+        rate = {"R": drift * first + c * second}
+        pushes = dict(itertools.islice(velocity.items(), d))
+        pairing = sp.Add(*(m * x for m, x in zip(self.m, self.x, strict=True)))
+        value = sp.Symbol("value", real=True)
+        energy = al * value + (penalty + c) * form.conjugate(held) + c * (form.value(self.m) - la * pairing)
+        # At λ = 0 the penalty γκ*(λx)/λ is its limit.
+        limits = form.conjugate_subgradient(form.held([sp.Integer(0)] * d))
+        limit = sp.Add(*(z * x for z, x in zip(limits, self.x, strict=True)))
+        if limit != 0:
+            energy += sp.Piecewise((ga * limit, la <= SMALLEST_LAM), (sp.Float(0), True))
+        excess = {"excess": form.excess(dual, edge)}
+        self.excess = _Formulas(scaled, excess)
+        self.rate = _Formulas(slopes, look_ahead | scaled, pushes, rate)
+        self.energy = _Formulas(
+            slopes | {"value": f}, look_ahead | scaled, pushes, {"H": energy} | rate | excess
+        )
 
     def inputs(self, names: Sequence[str]) -> dict[sp.Symbol, str]:
         """x and m by the names of the variables that hold them."""
@@ -196,10 +229,7 @@ class Model:
 
     def evaluated(self, names: Sequence[str]) -> list[str]:
         """H, its rate and whether λx is in dom κ* at a state, as H_e, R_e and inside_e."""
-        low, high = self.bounds
-        tests = [f"(la*{x} >= {low!r}*edge) & (la*{x} <= {high!r}*edge)" for x in names[: self.d]]
-        inside = "1.0" if high - low == np.inf else f"1.0 if {' & '.join(tests)} else 0.0"
-        return [*self.energy.lines(self.inputs(names), "e"), f"inside_e = {inside}"]
+        return [*self.energy.lines(self.inputs(names), "e"), "inside_e = 1.0 if excess_e <= 0.0 else 0.0"]
 
 
 def _rooted(expression: sp.Expr) -> sp.Expr:
@@ -220,10 +250,13 @@ def combination(terms: Iterable[tuple[float, str]]) -> str:
     return " + ".join(f"{factor!r}*{name}" for factor, name in terms if factor != 0.0)
 
 
-def inverse(d: int) -> list[str]:
+def inverse(d: int, definite: bool) -> list[str]:
     """Source of i{i}_{j}, the inverse of a{i}_{j}: by one division up to d = 3, then without pivots.
 
-    There a must be a row-scaled positive definite matrix, or nearly I.
+    Raises
+    ------
+    Unsupported
+        If d > 3 and a is not, up to the scale of its rows, positive definite or nearly I.
     """
     if d <= 3:
         a = sp.Matrix(d, d, lambda i, j: sp.Symbol(f"a{i}_{j}"))
@@ -233,6 +266,8 @@ def inverse(d: int) -> list[str]:
         lines = [f"{name} = {value}" for name, value in shared]
         lines += [f"over_det = 1.0/({determinant})"]
         return lines + [f"i{i}_{j} = over_det*({adjugate[i, j]})" for i in range(d) for j in range(d)]
+    if not definite:
+        raise Unsupported(f"with {d} variables, more than 3, κ has to be separable")
     lines = []
     for k in range(d):
         others = [i for i in range(d) if i != k]
@@ -245,7 +280,8 @@ def inverse(d: int) -> list[str]:
 def step_source(model: Model, scheme: Scheme) -> str:
     """Python source of what `lanes.advance` calls over the workspace of `layout`.
 
-    ``begin(w, l)`` evaluates H at a start; ``step(w, rtol, atol, t_end, max_steps)`` takes a step in all
+    ``excess(w, l)`` is how far λx at ``point`` is outside dom κ*; ``begin(w, l)`` evaluates H at a start;
+    ``step(w, rtol, atol, t_end, max_steps)`` takes a step in all
     lanes; ``save(w, l, grid, j, at, states)`` writes lane l to states[at:] at the times from grid[j] on that
     lie in its last step, and returns the first j that does not.
 
@@ -266,6 +302,8 @@ def step_source(model: Model, scheme: Scheme) -> str:
     body += [f"scale{i} = atol + rtol*max(abs(y{i}), abs(n{i}))" for i in range(n)]
     body += [*scheme.error(model), *scheme.dense(model), *model.evaluated([f"n{i}" for i in range(n)])]
     body += _dissipated(model, scheme, place("rate"))
+    if model.bends:
+        body += _defect(model, scheme)
     body += [
         "taken = error <= 1.0",
         "reached = t + h",
@@ -316,7 +354,11 @@ def step_source(model: Model, scheme: Scheme) -> str:
         for i in range(n) for p in range(scheme.degree)
     ]  # fmt: skip
     saved = [f"states[at + {i}] = {_interpolant(scheme, i, 'theta')}" for i in range(n)]
-    text = ["@njit(**OPTIONS)", "def begin(w, l):", *(f"    {line}" for line in begin), "", ""]
+    probe = [f"{name} = {place('coefficients', COEFFICIENTS.index(name))}" for name in ("la", "edge")]
+    probe += [f"y{i} = {place('point', i)}" for i in range(n)]
+    probe += [*model.excess.lines(model.inputs(states), "e"), "return excess_e"]
+    text = ["@njit(**OPTIONS)", "def excess(w, l):", *(f"    {line}" for line in probe), "", ""]
+    text += ["@njit(**OPTIONS)", "def begin(w, l):", *(f"    {line}" for line in begin), "", ""]
     text += ["@njit(**OPTIONS)", "def save(w, l, grid, j, at, states):", *(f"    {line}" for line in held)]
     text += [
         "    while True:",
@@ -346,17 +388,35 @@ def _interpolant(scheme: Scheme, i: int, theta: str) -> str:
 def _dissipated(model: Model, scheme: Scheme, rate: str) -> list[str]:
     """∫ −dH/dt over the step by the Lobatto rule with `scheme.nodes` nodes, the outer ones at its ends."""
     legendre = np.polynomial.Legendre.basis(scheme.nodes - 1)
-    inner = np.real(legendre.deriv().roots())
     outer = 2 / (scheme.nodes * (scheme.nodes - 1))
-    weights = [float(w) / 2 for w in outer / legendre(inner) ** 2]
     lines, terms = [], [f"{outer / 2!r}*({rate} + R_e)"]
-    for k, (node, weight) in enumerate(zip(inner, weights, strict=True)):
-        theta = (1 + float(node)) / 2
+    for k, theta in enumerate(_nodes(scheme)):
         names = [f"p{i}_{k}" for i in range(model.n)]
         lines += [f"{name} = {_interpolant(scheme, i, repr(theta))}" for i, name in enumerate(names)]
         lines += model.rate.lines(model.inputs(names), f"at{k}")
-        terms += [f"{weight!r}*R_at{k}"]
+        terms += [f"{outer / 2 / float(legendre(2 * theta - 1)) ** 2!r}*R_at{k}"]
     return [*lines, f"dissipated = h*({' + '.join(terms)})"]
+
+
+def _defect(model: Model, scheme: Scheme) -> list[str]:
+    """Refuse a step whose interpolant misses ẋ = u − λx by more than `DEFECT` tolerances at an inner node.
+
+    Otherwise a long step may pass a bend of ∇κ, and come back, between all of its stages.
+    """
+    lines = ["defect = 0.0"]
+    for k, theta in enumerate(_nodes(scheme)):
+        powers = [(p + 1) * theta**p for p in range(scheme.degree)]
+        for i in range(model.d):
+            slope = combination((power, f"t{i}_{p + 1}") for p, power in enumerate(powers))
+            lines += [f"gap = ({slope} - h*v{i}_at{k})*about_one_over(scale{i})"]
+            lines += ["defect = max(defect, gap*gap)"]
+    return [*lines, f"error = max(error, {DEFECT**-2!r}*defect)"]
+
+
+def _nodes(scheme: Scheme) -> list[float]:
+    """The inner nodes of the Lobatto rule, as fractions of the step."""
+    legendre = np.polynomial.Legendre.basis(scheme.nodes - 1)
+    return [(1 + float(node)) / 2 for node in np.real(legendre.deriv().roots())]
 
 
 def loss_source(objective: Objective) -> str:

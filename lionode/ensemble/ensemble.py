@@ -147,12 +147,13 @@ def ensemble(
 ) -> Ensemble:
     """Integrate the flow from many starts.
 
-    A separable κ that is differentiable or piecewise linear and an f with an expression of at most 8
-    variables run in code that is compiled once per f and κ, and kept on disk. A differentiable κ runs in
-    lanes: eight trajectories in lock step, each with its own step size. For a piecewise linear κ such as L1
-    the flow is exact: every switch is located. Asked for "lanes", it is instead replaced by its Moreau
-    envelopes κ_τ and κ_{τ/2}, τ = √rtol, whose runs are combined; certificates are then those of the run with
-    κ_{τ/2}, whose H is exact. Everything else takes `simulate`, start by start.
+    An f with an expression of at most 8 variables runs in code that is compiled once per f and κ, and kept on
+    disk. For a piecewise linear κ such as L1 the flow is exact: every switch is located. A κ that is
+    differentiable with κ* in closed form runs in lanes: eight trajectories in lock step, each with its own
+    step size. Where L1 is asked for in "lanes", and for ‖·‖₂, group norms and ‖·‖∞, the lanes integrate the
+    Moreau envelopes κ_τ and κ_{τ/2}, τ = √rtol, and combine them; certificates are then those of the run with
+    κ_{τ/2}, whose H is exact. With more than 3 variables κ has to be separable. Everything else takes
+    `simulate`, start by start.
 
     Parameters
     ----------
@@ -259,28 +260,31 @@ def _kernel(system: LionK, method: str, rtol: float) -> _Kernel | None:
     """
     if method in METHODS:
         return None
-    f, kappa = system.objective, system.kappa
     try:
         if system.dim > MAX_DIM:
             raise Unsupported(f"f has {system.dim} variables, more than {MAX_DIM}")
-        if method == EXACT or (method == "auto" and not kappa.smooth):
-            if system.dim > MAX_CORNER:
-                raise Unsupported(f"f has {system.dim} variables, more than {MAX_CORNER}")
-            if system.epsilon == 0:
-                raise Unsupported("nothing slides at ε = 0, and crossings of a kink grow dense")
-            return _Kernel(exact_kernel(f, kappa), EXACT, "the exact flow", GRADIENTS)
-        scheme = SCHEMES.get(method) or _scheme(system, rtol)
-        name = (
-            scheme.name
-            if kappa.smooth
-            else f"{scheme.name} with κ_τ, τ = {default_tau(rtol):g} and half of it,"
-        )
-        lanes_kernel = kernel(f, kappa, scheme)
-        return _Kernel(lanes_kernel, "lanes", name, scheme.gradients, scheme.share, not kappa.smooth)
+        if method == EXACT or (method == "auto" and system.kappa.kinks is not None):
+            return _exact(system)
+        return _lanes(system, method, rtol)
     except Unsupported as reason:
         if method != "auto":
             raise ValueError(f"method {method!r} has no compiled form here: {reason}") from None
         return None
+
+
+def _exact(system: LionK) -> _Kernel:
+    if system.dim > MAX_CORNER:
+        raise Unsupported(f"f has {system.dim} variables, more than {MAX_CORNER}")
+    if system.epsilon == 0:
+        raise Unsupported("nothing slides at ε = 0, and crossings of a kink grow dense")
+    return _Kernel(exact_kernel(system.objective, system.kappa), EXACT, "the exact flow", GRADIENTS)
+
+
+def _lanes(system: LionK, method: str, rtol: float) -> _Kernel:
+    scheme, smooths = SCHEMES.get(method) or _scheme(system, rtol), not system.kappa.smooth
+    name = f"{scheme.name} with κ_τ, τ = {default_tau(rtol):g} and half of it," if smooths else scheme.name
+    compiled = kernel(system.objective, system.kappa, scheme)
+    return _Kernel(compiled, "lanes", name, scheme.gradients, scheme.share, smooths)
 
 
 def _scheme(system: LionK, rtol: float) -> Scheme:

@@ -1,21 +1,26 @@
-"""Separable potentials as formulas for compiled lanes, and the Moreau envelope where κ has kinks."""
+"""Potentials as formulas for compiled lanes; in place of one with kinks, its Moreau envelope."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import sympy as sp
 
-from lionode.kappas import Potential
+from lionode.kappas import LogSumExp, MoreauEnvelope, Potential, Scaled
 from lionode.kappas.base import Separable
+from lionode.kappas.norms import SupportFunction
 
 __all__ = ["TAU", "Form", "Unsupported", "form_of"]
 
-TAU = sp.Symbol("tau", real=True)
+TAU = sp.Symbol("tau", positive=True)
 """τ of the envelope that stands for a κ with kinks: a number of each lane."""
 
+INSIDE, TINY = 2.0**-53, 1e-100
+"""∂κ* of a barrier-like κ* is read no closer to the edge than this, relative to it or in itself."""
+
+Vector = Sequence[sp.Expr]
 Term = Callable[[sp.Expr], sp.Expr]
 
 
@@ -25,53 +30,185 @@ class Unsupported(ValueError):
 
 @dataclass(frozen=True)
 class Form:
-    """φ, φ', φ'', φ* and (φ*)' of κ = Σ φ(z_i), and the ends of dom φ*."""
+    """κ, ∇κ, κ* and an element of ∂κ* as formulas in d components.
 
-    phi: Term
-    dphi: Term
-    d2phi: Term
-    phi_conjugate: Term
-    dphi_conjugate: Term
-    bounds: tuple[float, float]
+    Attributes
+    ----------
+    held : callable
+        The nearest point at which κ* and ∂κ* can be evaluated.
+    excess : callable
+        By how much y is outside s·dom κ*, given y and the scale s: ≤ 0 inside.
+    inner, outer : float
+        How far the edge of dom κ* is from 0 at least and, where it is finite, at most.
+    """
+
+    value: Callable[[Vector], sp.Expr]
+    gradient: Callable[[Vector], list[sp.Expr]]
+    conjugate: Callable[[Vector], sp.Expr]
+    conjugate_subgradient: Callable[[Vector], list[sp.Expr]]
+    held: Callable[[Vector], list[sp.Expr]]
+    excess: Callable[[Vector, sp.Expr], sp.Expr]
+    inner: float
+    outer: float
+
+    def hessian(self, z: Vector) -> sp.Matrix:
+        """∇²κ(z); where ∇κ has a bend, one of the two values."""
+        at = sp.symbols(f"z0:{len(z)}", real=True)
+        # A jump of ∇²κ is no mass in it: what sympy has for the derivative of a sign is left out.
+        matrix = sp.Matrix(self.gradient(at)).jacobian(at).replace(sp.DiracDelta, lambda *_: sp.Integer(0))
+        if matrix.has(sp.Derivative, sp.Subs):
+            raise Unsupported(f"{self.gradient(at)} has no closed derivative")
+        return matrix.xreplace(dict(zip(at, z, strict=True)))
+
+    def scaled(self, weight: float) -> Form:
+        """The form of weight·κ."""
+
+        def down(y: Vector) -> list[sp.Expr]:
+            return [s / weight for s in y]
+
+        return Form(
+            lambda z: weight * self.value(z),
+            lambda z: [weight * g for g in self.gradient(z)],
+            lambda y: weight * self.conjugate(down(y)),
+            lambda y: self.conjugate_subgradient(down(y)),
+            lambda y: [weight * s for s in self.held(down(y))],
+            lambda y, scale: weight * self.excess(down(y), scale),
+            weight * self.inner,
+            weight * self.outer,
+        )
 
 
-def form_of(kappa: Potential) -> Form:
-    """The formulas of a smooth κ, or those of κ_τ for a piecewise linear one, with `TAU` in them.
+def form_of(kappa: Potential, d: int) -> Form:
+    """The formulas of a smooth κ on R^d, or those of κ_τ for one with kinks, with `TAU` in them.
 
     Raises
     ------
     Unsupported
-        If κ is of neither kind, has no formula or is not least at 0.
+        If one of them has no closed form.
     """
-    if not isinstance(kappa, Separable):
-        raise Unsupported(f"kappa {kappa} is not separable")
-    form = _smooth(kappa) if kappa.smooth else _envelope(kappa)
-    if form.dphi_conjugate(sp.Integer(0)) != 0:
-        raise Unsupported(f"kappa {kappa} is not least at 0")
-    return form
+    return _smooth(kappa, d) if kappa.smooth else _envelope(kappa, TAU, d)
 
 
-def _smooth(kappa: Separable) -> Form:
+def _smooth(kappa: Potential, d: int) -> Form:
+    if isinstance(kappa, Scaled):
+        return _smooth(kappa.kappa, d).scaled(kappa.weight)
+    if isinstance(kappa, MoreauEnvelope):
+        return _envelope(kappa.kappa, sp.Float(kappa.tau), d)
+    if isinstance(kappa, LogSumExp):
+        return _log_sum_exp()
     z = sp.Symbol("z", real=True)
+    if not isinstance(kappa, Separable):
+        raise Unsupported(f"kappa {kappa} has no closed form")
     phi, conjugate = kappa.symbolic_phi(z), kappa.symbolic_phi_conjugate(z)
     if phi is None or conjugate is None:
-        raise Unsupported(f"kappa {kappa} has no closed form")
-    slope = _derivative(phi, z)
+        raise Unsupported(f"kappa {kappa} or its conjugate has no closed form")
 
     def term(formula: sp.Expr) -> Term:
         return lambda at: formula.xreplace({z: at})
 
+    slope, dual = _derivative(phi, z), _derivative(conjugate, z)
+    return _separable(term(_stable(phi)), term(slope), term(conjugate), term(dual), *kappa.bounds)
+
+
+def _envelope(kappa: Potential, tau: sp.Expr, d: int) -> Form:
+    """κ_τ, whose conjugate is κ* + (τ/2)‖y‖²."""
+    if isinstance(kappa, Scaled):
+        # ∇(wκ)_τ(z) = w∇κ_{wτ}(z), and wκ* of y/w with (wτ/2)‖y/w‖² beside it is wκ*(y/w) + (τ/2)‖y‖².
+        return _envelope(kappa.kappa, kappa.weight * tau, d).scaled(kappa.weight)
+    if isinstance(kappa, Separable):
+        return _piecewise_linear(kappa, tau)
+    y = sp.symbols(f"y:{d}", real=True)
+    if not isinstance(kappa, SupportFunction) or (projection := kappa.symbolic_project(y)) is None:
+        raise Unsupported(f"the Moreau envelope of {kappa} has no closed form")
+    return _support_function(y, projection, kappa.symbolic_gauge(y), kappa.inner_radius(d), tau)
+
+
+def _separable(
+    phi: Term, dphi: Term, phi_conjugate: Term, dphi_conjugate: Term, low: float, high: float
+) -> Form:
+    """κ = Σ φ(z_i) with dom φ* between `low` and `high`."""
+
+    def held(y: sp.Expr) -> sp.Expr:
+        if low > -sp.oo:
+            y = sp.Max(y, sp.Float(low + max(abs(low) * INSIDE, TINY)))
+        return sp.Min(y, sp.Float(high - max(abs(high) * INSIDE, TINY))) if high < sp.oo else y
+
+    def excess(y: Vector, scale: sp.Expr) -> sp.Expr:
+        sides = [s - scale * high for s in y] if high < sp.oo else []
+        sides += [scale * low - s for s in y] if low > -sp.oo else []
+        return sp.Max(*sides) if sides else sp.Float(-1)
+
     return Form(
-        term(_stable(phi)), term(slope), term(_derivative(slope, z)),
-        term(conjugate), term(_derivative(conjugate, z)), kappa.bounds,
-    )  # fmt: skip
+        lambda z: sp.Add(*map(phi, z)),
+        lambda z: list(map(dphi, z)),
+        lambda y: sp.Add(*map(phi_conjugate, y)),
+        lambda y: list(map(dphi_conjugate, y)),
+        lambda y: list(map(held, y)),
+        excess,
+        min(-low, high),
+        max((abs(end) for end in (low, high) if abs(end) < sp.oo), default=0.0),
+    )
 
 
-def _envelope(kappa: Separable) -> Form:
+def _log_sum_exp() -> Form:
+    """log Σ exp z_i, with the negative entropy on the simplex for its conjugate."""
+
+    def weights(z: Vector) -> tuple[sp.Expr, list[sp.Expr]]:
+        top = sp.Max(*z)
+        return top, [sp.exp(s - top) for s in z]
+
+    def value(z: Vector) -> sp.Expr:
+        top, parts = weights(z)
+        return top + sp.log(sp.Add(*parts))
+
+    def gradient(z: Vector) -> list[sp.Expr]:
+        _, parts = weights(z)
+        return [part / sp.Add(*parts) for part in parts]
+
+    return Form(
+        value,
+        gradient,
+        lambda y: sp.Add(*(s * sp.log(s) for s in y)),
+        lambda y: [sp.log(s) for s in y],
+        lambda y: [sp.Max(s, TINY) for s in y],
+        lambda y, scale: sp.Max(sp.Abs(sp.Add(*y) - 1), *(-s for s in y)) + 1 - scale,
+        1.0,
+        1.0,
+    )
+
+
+def _support_function(
+    at: Sequence[sp.Symbol], projection: Vector, gauge: sp.Expr, inner: float, tau: sp.Expr
+) -> Form:
+    """sup ⟨z, y⟩ − (τ/2)‖y‖² over a set, whose projection and gauge are given at the symbols `at`.
+
+    It is reached at the projection of z/τ.
+    """
+
+    def gradient(z: Vector) -> list[sp.Expr]:
+        place = {y: s / tau for y, s in zip(at, z, strict=True)}
+        return [p.xreplace(place) for p in projection]
+
+    def value(z: Vector) -> sp.Expr:
+        return sp.Add(*(u * (s - tau * u / 2) for u, s in zip(gradient(z), z, strict=True)))
+
+    return Form(
+        value,
+        gradient,
+        lambda y: tau / 2 * sp.Add(*(s**2 for s in y)),
+        lambda y: [tau * s for s in y],
+        list,
+        lambda y, scale: gauge.xreplace(dict(zip(at, y, strict=True))) - scale,
+        inner,
+        1.0,
+    )
+
+
+def _piecewise_linear(kappa: Separable, tau: sp.Expr) -> Form:
     """κ_τ of a κ with slopes s₀ < s₁ < … between kinks a₁ < a₂ < …
 
     φ_τ' rises from s_{k−1} to s_k with slope 1/τ from b_k = a_k + τs_{k−1} on, so that with
-    q_k = min(max(z − b_k, 0), τ(s_k − s_{k−1})) it is s₀ + Σ q_k/τ. Its conjugate is φ* + (τ/2)y².
+    q_k = min(max(z − b_k, 0), τ(s_k − s_{k−1})) it is s₀ + Σ q_k/τ.
     """
     if kappa.kinks is None or kappa.slopes is None:
         raise Unsupported(f"kappa {kappa} has kinks, and is not piecewise linear")
@@ -81,36 +218,26 @@ def _envelope(kappa: Separable) -> Form:
 
     def rises(z: sp.Expr) -> list[tuple[sp.Expr, sp.Expr, sp.Expr]]:
         """z − b_k, q_k and the jump of each kink."""
-        past = [z - a - TAU * s for a, s in zip(kinks, slopes, strict=False)]
-        return [(p, sp.Min(sp.Max(p, 0), TAU * jump), jump) for p, jump in zip(past, jumps, strict=True)]
+        past = [z - a - tau * s for a, s in zip(kinks, slopes, strict=False)]
+        return [(p, sp.Min(sp.Max(p, 0), tau * jump), jump) for p, jump in zip(past, jumps, strict=True)]
 
     def phi(z: sp.Expr) -> sp.Expr:
-        bends = (q**2 / (2 * TAU) + j * sp.Max(p - TAU * j, 0) for p, q, j in rises(z))
-        return slopes[0] * z + first - TAU * slopes[0] ** 2 / 2 + sp.Add(*bends)
+        bends = (q**2 / (2 * tau) + j * sp.Max(p - tau * j, 0) for p, q, j in rises(z))
+        return slopes[0] * z + first - tau * slopes[0] ** 2 / 2 + sp.Add(*bends)
 
     def dphi(z: sp.Expr) -> sp.Expr:
-        return slopes[0] + sp.Add(*(q for _, q, _ in rises(z))) / TAU
-
-    def d2phi(z: sp.Expr) -> sp.Expr:
-        return sp.Add(*(_within(p, TAU * j) for p, _, j in rises(z))) / TAU
+        return slopes[0] + sp.Add(*(q for _, q, _ in rises(z))) / tau
 
     def phi_conjugate(y: sp.Expr) -> sp.Expr:
         steps = (_jump(b - a, y - s) * (y - s) for a, b, s in zip(kinks, kinks[1:], slopes[1:], strict=False))
         # On the first piece φ*(y) = a₁(y − s₀) + φ*(s₀), with φ*(s₀) = −(φ(a₁) − s₀a₁).
-        return kinks[0] * (y - slopes[0]) - first + sp.Add(*steps) + TAU * y**2 / 2
+        return kinks[0] * (y - slopes[0]) - first + sp.Add(*steps) + tau * y**2 / 2
 
     def dphi_conjugate(y: sp.Expr) -> sp.Expr:
         steps = (_jump(b - a, y - s) for a, b, s in zip(kinks, kinks[1:], slopes[1:], strict=False))
-        return kinks[0] + sp.Add(*steps) + TAU * y
+        return kinks[0] + sp.Add(*steps) + tau * y
 
-    return Form(phi, dphi, d2phi, phi_conjugate, dphi_conjugate, kappa.bounds)
-
-
-def _within(z: sp.Expr, width: sp.Expr) -> sp.Expr:
-    """1 where 0 < z < width, else 0."""
-    one, zero = sp.Float(1), sp.Float(0)
-    # Nested rather than joined by "and", which would be a branch where lanes need a choice.
-    return sp.Piecewise((sp.Piecewise((one, z < width), (zero, True)), z > 0), (zero, True))
+    return _separable(phi, dphi, phi_conjugate, dphi_conjugate, *kappa.bounds)
 
 
 def _jump(height: sp.Expr, z: sp.Expr) -> sp.Expr:
@@ -119,8 +246,8 @@ def _jump(height: sp.Expr, z: sp.Expr) -> sp.Expr:
 
 
 def _derivative(expression: sp.Expr, z: sp.Symbol) -> sp.Expr:
-    # At a kink of φ' its second derivative is a jump, not a mass: φ'' takes one of the two values.
-    derivative = sp.diff(expression, z).replace(sp.DiracDelta, lambda *_: sp.Integer(0))
+    # sinh/cosh overflows where tanh does not.
+    derivative = sp.diff(expression, z).replace(sp.sinh, lambda w: sp.tanh(w) * sp.cosh(w))
     if derivative.has(sp.Derivative, sp.Subs):
         raise Unsupported(f"{expression} has no closed derivative")
     return derivative

@@ -14,45 +14,42 @@ FINISHED, TOO_FAR, TOO_SMALL, OUT_OF_STEPS = 0, 1, 2, 3
 """How a lane ended."""
 
 
-def between(w, l, i, theta):
-    """Component i of lane l at the fraction theta of its last step."""
-    value = 0.0
-    for p in range(DEGREE - 1, -1, -1):
-        value = theta * (w[(DENSE + DEGREE * i + p) * LANES + l] + value)
-    return w[(BASE + i) * LANES + l] + value
+def visit(w, l, theta):
+    """By how much λx is outside dom κ* at the fraction theta of the last step of lane l."""
+    for i in range(N):
+        value = 0.0
+        for p in range(DEGREE - 1, -1, -1):
+            value = theta * (w[(DENSE + DEGREE * i + p) * LANES + l] + value)
+        w[(POINT + i) * LANES + l] = w[(BASE + i) * LANES + l] + value
+    return excess(w, l)
 
 
 def entry(w, l):
-    """The time within the last step of lane l at which λx entered dom κ*, scaled by the lane's edge."""
-    edge = w[(COEFFICIENTS + EDGE) * LANES + l]
-    low, high = 0.0, 1.0
-    for _ in range(52):
-        middle = (low + high) / 2
-        inside = True
-        for i in range(N // 2):
-            y = w[(COEFFICIENTS + LA) * LANES + l] * between(w, l, i, middle)
-            inside = inside and LOW * edge <= y <= HIGH * edge
-        if inside:
-            high = middle
+    """The time within the last step of lane l at which λx entered dom κ*, by regula falsi (Illinois)."""
+    low, high, kept = 0.0, 1.0, 0
+    before, after = visit(w, l, low), visit(w, l, high)
+    small = 1e-14 * (before - after)
+    while before > small and after < -small and high - low > 1e-14:
+        theta = (low * after - high * before) / (after - before)
+        now = visit(w, l, theta)
+        if now > 0.0:
+            low, before = theta, now
+            # An end that stays twice is what makes regula falsi slow.
+            after *= 0.5 if kept > 0 else 1.0
+            kept = 1
         else:
-            low = middle
-    return w[BEFORE * LANES + l] + high * w[LENGTH * LANES + l]
-
-
-def outside(w, l):
-    """How far λx lies outside dom κ* in lane l, in the maximum norm."""
-    far = 0.0
-    for i in range(N // 2):
-        y = w[(COEFFICIENTS + LA) * LANES + l] * w[(Y + i) * LANES + l]
-        far = max(far, y - HIGH, LOW - y)
-    return far
+            high, after = theta, now
+            before *= 0.5 if kept < 0 else 1.0
+            kept = -1
+    inside = low if 0.0 < before <= small else high
+    return w[BEFORE * LANES + l] + inside * w[LENGTH * LANES + l]
 
 
 def load(w, l, start, coefficients, t_end, rtol):
     """Begin a trajectory in lane l."""
     rate = 0.0
     for i in range(N):
-        w[(Y + i) * LANES + l] = start[i]
+        w[(Y + i) * LANES + l] = w[(POINT + i) * LANES + l] = start[i]
     for i in range(coefficients.size):
         w[(COEFFICIENTS + i) * LANES + l] = coefficients[i]
     for i in range(4):
@@ -112,7 +109,7 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
                         if decayed > noise[l] or w[edge] < 1.0:
                             report[k, 2] = when
                         else:
-                            w[edge] = max(0.0, 1.0 - noise[l] / min(HIGH, -LOW))
+                            w[edge] = max(0.0, 1.0 - noise[l] / INNER)
                             w[INSIDE * LANES + l] = 0.0
                     if t == t_end:
                         end = FINISHED
@@ -145,8 +142,8 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
             owner[l] = k
             load(w, l, starts[k], coefficients[k], t_end, rtol)
             report[k, 2] = 0.0 if w[INSIDE * LANES + l] > 0.0 else np.inf
-            far[l] = outside(w, l)
-            noise[l] = ERRORS * (rtol * max(HIGH, -LOW) + atol * coefficients[k, LA])
+            far[l] = excess(w, l)
+            noise[l] = ERRORS * (rtol * OUTER + atol * coefficients[k, LA])
             stop = 0
             while stop < grid.size and grid[stop] <= 0.0:
                 states[k, stop] = starts[k]

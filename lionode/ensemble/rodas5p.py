@@ -90,16 +90,18 @@ def _step(model: Model) -> list[str]:
 
 
 def _solver(model: Model) -> list[str]:
-    """The inverse of (1+gλ)I + g·couple·diag(κ″)∇²f, g = hγ, to which the m-block reduces the solve."""
+    """The inverse of (1+gλ)I + g·couple·∇²κ∇²f, g = hγ, to which the m-block reduces the solve."""
     d = model.d
     lines = [*model.linearisation.lines(model.inputs([f"y{i}" for i in range(model.n)]), "0")]
     lines += [f"gh = {GAMMA!r}*h", "inner = 1.0/(1.0 + gh*ga)", "eg = gh*inner*(1.0 - ep*ga)", "gal = gh*al"]
     lines += ["couple = gal*(ep + eg)", "turned = gal*inner"]
+    lines += [f"f{i}_{j} = couple*b{i}{j}_0" for i, j in model.bent]
     for i in range(d):
-        lines += [f"f{i} = couple*b{i}_0"]
-        lines += [f"a{i}_{j} = f{i}*q{i}{j}_0" + (" + (1.0 + gh*la)" if i == j else "") for j in range(d)]
-    lines += inverse(d)
-    lines += [f"g{i} = eg*b{i}_0" for i in range(d)]
+        for j in range(d):
+            terms = [f"f{i}_{k}*q{k}{j}_0" for k in range(d) if (i, k) in model.bent]
+            lines += [f"a{i}_{j} = " + " + ".join([*terms, *(["(1.0 + gh*la)"] if i == j else [])])]
+    lines += inverse(d, len(model.bent) == d)
+    lines += [f"g{i}_{j} = eg*b{i}{j}_0" for i, j in model.bent]
     return [*lines, *(f"p{i}_{j} = turned*q{i}{j}_0" for i in range(d) for j in range(d))]
 
 
@@ -117,7 +119,8 @@ def _stage(model: Model, stage: int) -> list[str]:
     for i in range(n):
         terms = combination((GAMMA * c, f"k{i}_{j}") for j, c in enumerate(C[stage]))
         lines += [f"z{i} = " + (f"{terms} + " if terms else "") + f"gh*v{i}_{stage}"]
-    lines += [f"o{i} = z{i} + g{i}*z{d + i}" for i in range(d)]
+    for i in range(d):
+        lines += [f"o{i} = z{i}" + "".join(f" + g{i}_{j}*z{d + j}" for j in range(d) if (i, j) in model.bent)]
     for i in range(d):
         lines += [f"k{i}_{stage} = " + " + ".join(f"i{i}_{j}*o{j}" for j in range(d))]
     for i in range(d):

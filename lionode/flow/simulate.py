@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -175,9 +176,14 @@ def _assemble(
     x, m = saved[:, :d], saved[:, d : 2 * d]
     u = saved[:, 2 * d :] if saved.shape[1] == 3 * d else _selection(system, x, m)
     events = sorted([*solution.events, *_entry(system, x0, dense, numbers)], key=lambda event: event.t)
+    info = {**numbers, **solution.info}
+    if "certified" in info:
+        smoothed = info["certified"]
+        entry = tuple(_entry(smoothed.system, x0, smoothed.dense, numbers))
+        info["certified"] = dataclasses.replace(smoothed, events=entry)
     return Trajectory(
         system, times, x, m, u, solution.status, solution.message, solution.method, tuple(events),
-        solution.nfev, solution.njev, dense, {**numbers, **solution.info},
+        solution.nfev, solution.njev, dense, info,
     )  # fmt: skip
 
 

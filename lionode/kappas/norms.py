@@ -42,6 +42,24 @@ class SupportFunction(Potential):
         """0 on the ball."""
         return sp.Integer(0)
 
+    def symbolic_project(self, y: Sequence[sp.Symbol]) -> list[sp.Expr] | None:
+        """The projection of y on C in sympy, or None where it has no closed form."""
+        return None
+
+    def symbolic_gauge(self, y: Sequence[sp.Symbol]) -> sp.Expr:
+        """The least s ≥ 0 with y ∈ sC, the dual norm of κ, in sympy.
+
+        Raises
+        ------
+        NotImplementedError
+            Where there is no formula for it.
+        """
+        raise NotImplementedError(f"{self} has no formula for the gauge of dom κ*")
+
+    def inner_radius(self, d: int) -> float:
+        """The largest r such that the ball ‖y‖₂ ≤ r lies in C."""
+        return 1.0
+
 
 class Lp(SupportFunction):
     """κ(z) = ‖z‖_p with 1 < p < ∞; at z = 0 the selection is 0.
@@ -129,6 +147,19 @@ class Lp(SupportFunction):
         p = sp.nsimplify(self.p)
         return sp.Add(*(sp.Abs(s) ** p for s in z)) ** (1 / p)
 
+    def symbolic_project(self, y: Sequence[sp.Symbol]) -> list[sp.Expr] | None:
+        """y/max(1, ‖y‖₂) for p = 2, else None."""
+        return _on_unit_ball(y) if self.p == 2 else None
+
+    def symbolic_gauge(self, y: Sequence[sp.Symbol]) -> sp.Expr:
+        """‖y‖_q."""
+        q = sp.nsimplify(self.q)
+        return sp.Add(*(sp.Abs(s) ** q for s in y)) ** (1 / q)
+
+    def inner_radius(self, d: int) -> float:
+        """1, or d^{1/2−1/q} for q < 2."""
+        return float(d ** min(0.0, 0.5 - 1 / self.q))
+
 
 class GroupL2(SupportFunction):
     """κ(z) = Σ_G ‖z_G‖₂ over groups that partition the components; for z_G = 0 the selection is 0.
@@ -180,6 +211,19 @@ class GroupL2(SupportFunction):
     def symbolic(self, z: Sequence[sp.Symbol]) -> sp.Expr:
         """Σ_G √(Σ z_i²)."""
         return sp.Add(*(sp.sqrt(sp.Add(*(z[i] ** 2 for i in group))) for group in self.groups))
+
+    def symbolic_project(self, y: Sequence[sp.Symbol]) -> list[sp.Expr]:
+        """y_G/max(1, ‖y_G‖₂) in each group."""
+        point = {
+            i: p
+            for group in self.groups
+            for i, p in zip(group, _on_unit_ball([y[i] for i in group]), strict=True)
+        }
+        return [point[i] for i in range(len(y))]
+
+    def symbolic_gauge(self, y: Sequence[sp.Symbol]) -> sp.Expr:
+        """max_G ‖y_G‖₂."""
+        return sp.Max(*(sp.sqrt(sp.Add(*(y[i] ** 2 for i in group))) for group in self.groups))
 
 
 class TopK(SupportFunction):
@@ -234,6 +278,32 @@ class TopK(SupportFunction):
         tight = (shrinkage > 0) & (count > 0)
         return _outer_update(free, free * np.sign(y), -np.where(tight, 1 / np.maximum(count, 1.0), 0.0))
 
+    def symbolic_project(self, y: Sequence[sp.Symbol]) -> list[sp.Expr] | None:
+        """sign(y)·max(|y| − θ, 0), with θ = 0 for k ≥ d and for k = 1 on up to 3 components
+
+        θ = max_n (s_n − 1)/n or 0, where s_n is the sum of the n largest; else None.
+        """
+        if self.k >= len(y):
+            return [sp.Max(sp.Min(s, 1), -1) for s in y]
+        if self.k > 1 or len(y) > 3:
+            return None
+        size = [sp.Abs(s) for s in y]
+        sums = (
+            [sp.Max(*size), sp.Add(*size) - sp.Min(*size), sp.Add(*size)]
+            if len(y) == 3
+            else [sp.Max(*size), sp.Add(*size)]
+        )
+        shrinkage = sp.Max(0, *((total - 1) / (n + 1) for n, total in enumerate(sums)))
+        return [sp.sign(s) * sp.Max(sp.Abs(s) - shrinkage, 0) for s in y]
+
+    def symbolic_gauge(self, y: Sequence[sp.Symbol]) -> sp.Expr:
+        """max(‖y‖∞, ‖y‖₁/k)."""
+        return sp.Max(*map(sp.Abs, y), sp.Add(*map(sp.Abs, y)) / self.k)
+
+    def inner_radius(self, d: int) -> float:
+        """min(1, k/√d)."""
+        return float(min(1.0, self.k / np.sqrt(d)))
+
 
 class LInf(TopK):
     """κ(z) = ‖z‖∞; the selection is the vertex of the first largest |z_i|, 0 at z = 0."""
@@ -255,6 +325,12 @@ class LInf(TopK):
     def symbolic(self, z: Sequence[sp.Symbol]) -> sp.Expr:
         """max |z_i|."""
         return sp.Max(*(sp.Abs(s) for s in z))
+
+
+def _on_unit_ball(y: Sequence[sp.Symbol]) -> list[sp.Expr]:
+    """y/max(1, ‖y‖₂)."""
+    scale = 1 / sp.sqrt(sp.Max(1, sp.Add(*(s**2 for s in y))))
+    return [s * scale for s in y]
 
 
 def _norm(z: Array, p: float) -> Array:
