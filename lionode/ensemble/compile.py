@@ -88,6 +88,8 @@ import math
 {simd}
 
 OPTIONS = {{"cache": True, **OPTIONS}}
+# Counting the references to an array takes longer than most functions do; without, they can make none.
+BORROWING = {{**OPTIONS, "_nrt": False}}
 inf = np.inf
 {names} = range({count})
 {numbers}
@@ -138,7 +140,8 @@ def exact_kernel(objective: Objective, kappa: Potential) -> Callable[..., None]:
     )
     parts = [part for name, part in vars(exact).items() if inspect.isfunction(part)]
     driver = [
-        f"@njit(**OPTIONS, forceinline={part in exact.INLINED})\n{inspect.getsource(part)}" for part in parts
+        f"@njit(**{'OPTIONS' if part is exact.advance else 'BORROWING'})\n{inspect.getsource(part)}"
+        for part in parts
     ]
     return _load("\n\n".join([header, loss_source(objective), *driver]))
 

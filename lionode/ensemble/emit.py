@@ -325,7 +325,7 @@ def loss_source(objective: Objective) -> str:
 
     def function(name: str, outputs: dict[str, sp.Expr], last: list[str]) -> list[str]:
         body = [*reads, *_Formulas(outputs, rooted=False).lines(held, "f"), *last, "", ""]
-        return ["@njit(**OPTIONS, forceinline=True)", f"def {name}(w, y):", *(f"    {line}" for line in body)]
+        return ["@njit(**BORROWING)", f"def {name}(w, y):", *(f"    {line}" for line in body)]
 
     slopes = {f"g{i}": g for i, g in enumerate(gradient)}
     bends = {f"q{i}_{j}": q for (i, j), q in hessian.items()}

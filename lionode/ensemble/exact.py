@@ -19,7 +19,7 @@ slides on, or is −1. `settle` writes what it means to w.
 
 import numpy as np
 
-__all__ = ["GRADIENTS", "INLINED", "NODES", "ROUNDING", "SINGULAR", "STUCK", "TIE", "advance"]
+__all__ = ["GRADIENTS", "NODES", "ROUNDING", "SINGULAR", "STUCK", "TIE", "advance"]
 
 TIE, STUCK = 4, 5
 """How a trajectory ended beside the ways of `lanes`: no unique mode continues it, or its steps stall."""
@@ -44,9 +44,10 @@ GRADIENTS = 9
 
 
 def solve(w):
-    """Gaussian elimination in place of MATRIX and RIGHT; whether what slides has a regular block.
+    """u by Gaussian elimination in MATRIX and RIGHT; whether what slides has a regular block.
 
-    A row of what does not slide is a row of the identity, and its column too: pivots never mix the two.
+    Rows and columns of what does not slide are those of the identity, and no pivot mixes the two. Each pivot
+    gives way to its reciprocal.
     """
     size = 0.0
     for i in range(D):
@@ -56,21 +57,21 @@ def solve(w):
         for i in range(k + 1, D):
             if abs(w[MATRIX + D * i + k]) > abs(w[MATRIX + D * k + k]):
                 for j in range(k, D):
-                    at, to = MATRIX + D * k + j, MATRIX + D * i + j
-                    w[at], w[to] = w[to], w[at]
+                    upper, lower = MATRIX + D * k + j, MATRIX + D * i + j
+                    w[upper], w[lower] = w[lower], w[upper]
                 w[RIGHT + k], w[RIGHT + i] = w[RIGHT + i], w[RIGHT + k]
         if w[SLIDES + k] > 0.0 and not abs(w[MATRIX + D * k + k]) > SINGULAR * size:
             return False
-        over = 1.0 / w[MATRIX + D * k + k]
+        w[MATRIX + D * k + k] = 1.0 / w[MATRIX + D * k + k]
         for i in range(k + 1, D):
-            factor = over * w[MATRIX + D * i + k]
+            factor = w[MATRIX + D * i + k] * w[MATRIX + D * k + k]
             for j in range(k + 1, D):
                 w[MATRIX + D * i + j] -= factor * w[MATRIX + D * k + j]
             w[RIGHT + i] -= factor * w[RIGHT + k]
     for i in range(D - 1, -1, -1):
         for j in range(i + 1, D):
             w[RIGHT + i] -= w[MATRIX + D * i + j] * w[U + j]
-        w[U + i] = w[RIGHT + i] / w[MATRIX + D * i + i]
+        w[U + i] = w[RIGHT + i] * w[MATRIX + D * i + i]
     return True
 
 
@@ -92,6 +93,11 @@ def hold(w, y, k):
     return solve(w)
 
 
+def ahead(w, y, i):
+    """m̃_i at the state y, where ∇f is known."""
+    return (1.0 - w[EP] * w[GA]) * w[y + D + i] - w[EP] * w[AL] * w[G + i]
+
+
 def field(w, y, k):
     """Write the record k of the state y; whether the mode has a u there."""
     gradient(w, y)
@@ -102,10 +108,10 @@ def field(w, y, k):
         return False
     w[k + 3 * D] = 0.0
     for i in range(D):
-        ahead = (1.0 - w[EP] * w[GA]) * w[y + D + i] - w[EP] * w[AL] * w[G + i]
+        m_tilde = ahead(w, y, i)
         w[k + i] = w[U + i] - w[LA] * w[y + i]
-        w[k + 2 * D + i] = w[U + i] if w[SLIDES + i] > 0.0 else ahead
-        w[k + 3 * D] += w[DRIFT] * ahead * w[k + i] + w[C] * w[k + D + i] * w[U + i]
+        w[k + 2 * D + i] = w[U + i] if w[SLIDES + i] > 0.0 else m_tilde
+        w[k + 3 * D] += w[DRIFT] * m_tilde * w[k + i] + w[C] * w[k + D + i] * w[U + i]
     return True
 
 
@@ -144,19 +150,13 @@ def attempt(w, h, rtol, atol):
 
     Its interpolant is in ARC, and the records of its nodes in NODE.
     """
-    stage(w, h, 1)
-    regular = field(w, NEW, STAGE)
-    stage(w, h, 2)
-    regular = regular and field(w, NEW, STAGE + RECORD)
-    stage(w, h, 3)
-    regular = regular and field(w, NEW, STAGE + 2 * RECORD)
-    stage(w, h, 4)
-    regular = regular and field(w, NEW, STAGE + 3 * RECORD)
-    stage(w, h, 5)
-    regular = regular and field(w, NEW, STAGE + 4 * RECORD)
+    for s in range(1, 6):
+        stage(w, h, s)
+        if not field(w, NEW, STAGE + RECORD * (s - 1)):
+            return inf
     stage(w, h, 6)
     project(w, NEW)
-    if not (regular and field(w, NEW, END)):
+    if not field(w, NEW, END):
         return inf
     error = 0.0
     for i in range(2 * D):
@@ -237,8 +237,9 @@ def first_end(w):
         for j in range(NODES):
             before, after = gap(w, NODE + RECORD * j, which), gap(w, NODE + RECORD * (j + 1), which)
             least, most = min(least, after), max(most, abs(after - before))
-        # The vertex of a parabola is below the lowest of three nodes by an eighth of the rise to the next.
-        if least > most / 8:
+        # The vertex of a parabola is below the lowest of three nodes by at most an eighth of the rise to the
+        # next; twice that is allowed for what is no parabola.
+        if least > most / 4:
             continue
         for j in range(1, NODES + 1):
             left, right = (j - 1) / NODES, j / NODES
@@ -246,12 +247,12 @@ def first_end(w):
                 break
             before, after = gap(w, NODE + RECORD * (j - 1), which), gap(w, NODE + RECORD * j, which)
             if after >= -small:
-                # It may have touched 0 between two nodes: at the vertex of the parabola through three.
+                # It may have been below 0 between two nodes, by the vertex of the parabola through three.
                 beyond = gap(w, NODE + RECORD * (j + 1), which) if j < NODES else inf
                 bend = before - 2.0 * after + beyond
                 if not 0.0 < bend < inf or after > min(before, beyond):
                     continue
-                if after - (before - beyond) ** 2 / (8.0 * bend) >= 0.0:
+                if after >= (before - beyond) ** 2 / (4.0 * bend):
                     continue
                 right += (before - beyond) / (2.0 * bend) / NODES
                 after = at(w, right, which)
@@ -298,11 +299,10 @@ def choose(w, mode, hit):
     gradient(w, Y)
     n = 0
     for i in range(D):
-        ahead = (1.0 - w[EP] * w[GA]) * w[Y + D + i] - w[EP] * w[AL] * w[G + i]
-        kink, near = 0, inf
+        m_tilde, kink, near = ahead(w, Y, i), 0, inf
         for k in range(NK):
-            if abs(ahead - KINKS[k]) < near:
-                kink, near = k, abs(ahead - KINKS[k])
+            if abs(m_tilde - KINKS[k]) < near:
+                kink, near = k, abs(m_tilde - KINKS[k])
         size = abs(w[Y + D + i]) + w[EP] * w[AL] * abs(w[G + i])
         if i == hit or mode[SLIDE + i] >= 0 or near <= ROUNDING * size:
             mode[FREE + n] = i
@@ -395,7 +395,7 @@ def piece_of(z, ends):
 
 
 def travel(w, theta, i):
-    """How far the velocity of component i leads in a fraction of the step of length 1."""
+    """The integral of a component of the records over a fraction of the step, whose length counts as 1."""
     total = 0.0
     for j in range(NODES + 1):
         weight = 0.0
@@ -420,9 +420,7 @@ def above(w, i, level):
 
 def dissipated(w, h):
     """∫ −dH/dt over the step. The slopes of κ at m and of κ* at λx jump where these are at kinks."""
-    total = 0.0
-    for j in range(NODES + 1):
-        total += CUMULATIVE[j].sum() * w[NODE + RECORD * j + 3 * D]
+    total = travel(w, 1.0, 3 * D)
     for i in range(D):
         total -= w[C] * SLOPES[0] * travel(w, 1.0, D + i)
         for k in range(NK):
@@ -485,8 +483,7 @@ def trajectory(w, mode, grid, t_end, rtol, atol, max_steps, states, report):
         cursor += 1
     gradient(w, Y)
     for i in range(D):
-        ahead = (1.0 - w[EP] * w[GA]) * w[Y + D + i] - w[EP] * w[AL] * w[G + i]
-        mode[PIECE + i], mode[SLIDE + i] = piece_of(ahead, KINKS), -1
+        mode[PIECE + i], mode[SLIDE + i] = piece_of(ahead(w, Y, i), KINKS), -1
     if not begin(w, mode, -1):
         return TIE
     while True:
@@ -496,14 +493,8 @@ def trajectory(w, mode, grid, t_end, rtol, atol, max_steps, states, report):
         last = h >= t_end - t
         h = t_end - t if last else h
         error = attempt(w, h, rtol, atol)
-        if not error <= 1.0:
-            report[6] += 1
-            h *= max(0.2, 0.9 * error**-0.1) if error < inf else 0.2
-            if h < 1e-15 * max(t, 1e-6 * t_end):
-                return STUCK
-            continue
-        following = h * min(5.0, 0.9 * max(error, 1e-12) ** -0.1)
-        theta, hit = first_end(w)
+        following = h * min(5.0, 0.85 * thirty_second(max(error, 1e-12), 3))
+        theta, hit = first_end(w) if error <= 1.0 else (1.0, -1)
         if hit >= 0:
             last = False
             if theta * h <= 1e-14 * max(t, 1e-6 * t_end):
@@ -515,7 +506,15 @@ def trajectory(w, mode, grid, t_end, rtol, atol, max_steps, states, report):
             h *= theta
             if w[SLIDES + hit % D] == 0.0:
                 w[KINK + hit % D] = w[ENDS + hit]
-            attempt(w, h, rtol, atol)
+            error = attempt(w, h, rtol, atol)
+        if not error <= 1.0:
+            # A kink that may have been set is not reached.
+            settle(w, mode)
+            report[6] += 1
+            h *= max(0.2, 0.85 * thirty_second(error, 3)) if error < inf else 0.2
+            if h < 1e-15 * max(t, 1e-6 * t_end):
+                return STUCK
+            continue
         stalled = 0
         reached = t_end if last else t + h
         while cursor < grid.size and grid[cursor] <= reached:
@@ -569,7 +568,3 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
         )  # fmt: skip
         for i in range(2 * D):
             report[k, 7 + i] = w[Y + i]
-
-
-INLINED = (combine, stage, between, gap, hold, solve)
-"""What a step calls so often that passing the arrays would take longer than the work."""
