@@ -284,6 +284,15 @@ def test_h_never_rises_along_the_exact_flow(kappa) -> None:
         assert result.max_increase.max() <= 1e-13
 
 
+def test_the_balance_is_kept_while_a_momentum_decays_to_the_smallest_numbers() -> None:
+    """m₂ ~ e^{−t/ε} changes its sign by rounding at 1e-300, where products of it are 0."""
+    f = ln.objectives.from_expression("(x1 - 1.5)**2 + x2**2")
+    system = ln.LionK(f, ln.kappas.L1(), epsilon=2e-3, lam=1.5)
+    result = ensemble(system, starts(30, seed=5)[0], 10.0, method="exact", workers=1)
+    assert result.success.all()
+    assert result.balance.max() <= 1e-5
+
+
 def test_the_exact_flow_converges_with_its_tolerance(kinked) -> None:
     """Each hundredth of the tolerance takes at least a tenth of the error off."""
     system, x0s, m0s, runs = kinked

@@ -412,7 +412,7 @@ def above(w, i, level):
     for j in range(1, NODES + 1):
         after = between(w, j / NODES, i) - level
         if (after > 0.0) != (before > 0.0):
-            here = travel(w, root(w, 2 * D + i, (j - 1) / NODES, j / NODES, before, after, 0.0), i)
+            here = travel(w, root(w, 2 * D + i, (j - 1) / NODES, j / NODES, before, after, ROUNDING), i)
             total += here if before > 0.0 else -here
         before = after
     return total + travel(w, 1.0, i) if before > 0.0 else total
