@@ -5,9 +5,8 @@ slides on one with the u that keeps it there; Dormand and Prince's pair of order
 step ends where the mode does.
 
 All numbers of a step are in one array w, by the places that `compile.exact_kernel` names, and the loops have
-constant bounds: the compiler unrolls them and fills SIMD registers with the components. The coefficients come
-first, by `emit.COEFFICIENTS`: α is w[AL]. A record is what `field` writes of a state: ẋ, ṁ, what is watched
-and the part of −dH/dt without kinks.
+constant bounds, so that the compiler unrolls them. The coefficients come first, by `emit.COEFFICIENTS`: α is
+w[AL]. A record is what `field` writes of a state: ẋ, ṁ, what is watched and the part of −dH/dt without kinks.
 
 The mode is in an array of integers: PIECE + i numbers the piece of κ that m̃_i is on, SLIDE + i the kink it
 slides on, or is −1. `settle` writes what it means to w.
@@ -176,9 +175,8 @@ def attempt(w, h, rtol, atol):
 def between(w, theta, i):
     """Component i of the state at the fraction theta of the step."""
     c = ARC + i
-    return w[Y + i] + theta * (
-        w[c] + theta * (w[c + 2 * D] + theta * (w[c + 4 * D] + theta * w[c + 6 * D]))
-    )  # fmt: skip
+    inner = w[c + 2 * D] + theta * (w[c + 4 * D] + theta * w[c + 6 * D])
+    return w[Y + i] + theta * (w[c] + theta * inner)
 
 
 def visit(w, theta, k):
@@ -493,6 +491,7 @@ def trajectory(w, mode, grid, t_end, rtol, atol, max_steps, states, report):
         last = h >= t_end - t
         h = t_end - t if last else h
         error = attempt(w, h, rtol, atol)
+        # `error` is a square and of order h¹⁰: its power −3/32 stands for −1/10.
         following = h * min(5.0, 0.85 * thirty_second(max(error, 1e-12), 3))
         theta, hit = first_end(w) if error <= 1.0 else (1.0, -1)
         if hit >= 0:
@@ -563,8 +562,6 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
             w[Y + i] = starts[k, i]
         states[k] = np.nan
         report[k] = 0.0
-        report[k, 0] = trajectory(
-            w, mode, grid, t_end, rtol, atol, max_steps, states[k], report[k]
-        )  # fmt: skip
+        report[k, 0] = trajectory(w, mode, grid, t_end, rtol, atol, max_steps, states[k], report[k])
         for i in range(2 * D):
             report[k, 7 + i] = w[Y + i]
