@@ -217,6 +217,7 @@ KINKED = [
     (ROSENBROCK, ln.kappas.SoftThreshold(0.3), 0.6),
     (CUBIC, ln.kappas.Scaled(ln.kappas.L1(), 1.4), 0.8),
     (QUADRATIC, ln.kappas.L1(), 0.0),
+    (ROSENBROCK, ln.kappas.SoftThreshold(0.3), 0.0),
 ]
 """f, κ, λ; those with λ = 0.9 have εγ = 1."""
 
@@ -259,6 +260,36 @@ def test_the_exact_flow_is_that_of_the_event_method(kinked) -> None:
         assert result.entry_time[i] == pytest.approx(cert.entry_time, rel=1e-6)
     assert result.max_increase[np.isfinite(result.max_increase)].max() <= 1e-8
     assert result.balance.max() <= 1e-6
+
+
+def test_a_short_visit_beyond_a_kink_is_not_stepped_over() -> None:
+    """m̃₂ crosses 0 at t = 0.650 and again at 0.669, inside what would be one step if it did not."""
+    f = ln.objectives.from_expression("(x1**2 + x2 - 11)**2 + (x1 + x2**2 - 7)**2")
+    system = ln.LionK(f, ln.kappas.L1(), gamma=2.0, epsilon=0.5, lam=1.1)
+    x0, m0, grid = [0.91550819, -3.7471928], [-0.48709804, -0.13789575], np.linspace(0, 8, 81)
+    run = ln.simulate(system, x0, 8.0, m0, "event", 1e-11, 1e-12, grid)
+    assert [event.kind for event in run.events] == ["crossing", "crossing"]
+    result = ensemble(system, [x0], 8.0, [m0], 1e-7, 1e-9, grid, method="exact", workers=1)
+    assert path_errors(result, [run])[0] <= SLACK * 1e-7 * np.abs(run.m).max()
+
+
+@pytest.mark.parametrize("kappa", [ln.kappas.L1(), ln.kappas.SoftThreshold(0.3)], ids=str)
+def test_h_never_rises_along_the_exact_flow(kappa) -> None:
+    """Also at rest, where steps are as long as the pair is stable, and whatever the tolerance."""
+    system = ln.LionK(QUADRATIC, kappa, **GENERAL)
+    x0s, m0s = starts(200, seed=8)
+    for rtol in (1e-4, 1e-7):
+        result = ensemble(system, x0s, 40.0, m0s, rtol, rtol / 100, method="exact", workers=1)
+        assert result.max_increase.max() <= 1e-13
+
+
+def test_the_balance_is_kept_while_a_momentum_decays_to_the_smallest_numbers() -> None:
+    """m₂ ~ e^{−t/ε} changes its sign by rounding at 1e-300, where products of it are 0."""
+    f = ln.objectives.from_expression("(x1 - 1.5)**2 + x2**2")
+    system = ln.LionK(f, ln.kappas.L1(), epsilon=2e-3, lam=1.5)
+    result = ensemble(system, starts(30, seed=5)[0], 10.0, method="exact", workers=1)
+    assert result.success.all()
+    assert result.balance.max() <= 1e-5
 
 
 def test_the_exact_flow_converges_with_its_tolerance(kinked) -> None:

@@ -16,6 +16,7 @@ import numba
 import numpy as np
 from scipy.integrate import RK45
 
+from lionode._validate import Array
 from lionode.ensemble import exact, lanes, simd
 from lionode.ensemble.emit import (
     COEFFICIENTS,
@@ -91,6 +92,8 @@ import math
 {simd}
 
 OPTIONS = {{"cache": True, **OPTIONS}}
+# Counting the references to an array takes longer than most functions do; without, they can make none.
+BORROWING = {{**OPTIONS, "_nrt": False}}
 inf = np.inf
 {names} = range({count})
 {numbers}
@@ -112,24 +115,25 @@ def exact_kernel(objective: Objective, kappa: Potential) -> Callable[..., None]:
     if kappa.kinks is None or kappa.slopes is None:
         raise Unsupported(f"kappa {kappa} is not piecewise linear")
     first = float(kappa.value([kappa.kinks[0]])) - kappa.slopes[0] * kappa.kinks[0]
-    d, kinks = objective.dim, len(kappa.kinks)
-    watched = d * (3 + 2 * kinks)
+    d, kinks, slopes = objective.dim, kappa.kinks, kappa.slopes
+    record = 3 * d + 1
     sizes = {
-        "y": 2 * d, "new": 2 * d, "point": 2 * d, "g": d, "q": d * d, "ahead": d, "u": d, "matrix": d * d,
-        "right": d, "chosen": d, "dual": d, "k": 14 * d, "arc": 8 * d, "node": (exact.NODES + 1) * watched,
-        "noise": watched, "seen": watched,
+        "coefficients": len(COEFFICIENTS), "y": 2 * d, "new": 2 * d, "point": 2 * d, "g": d, "q": d * d,
+        "u": d, "matrix": d * d, "right": d, "chosen": d, "sliding": 1, "slides": d, "fixed": d, "kink": d,
+        "ends": 2 * d, "stage": 5 * record, "node": exact.NODES * record, "end": record, "seen": record,
+        "arc": 8 * d, "level": 1,
     }  # fmt: skip
     numbers = {
-        "D": d, "NK": kinks, "WATCHED": watched, "FIRST": first, "TOO_LARGE": TOO_LARGE, "ERRORS": ERRORS,
-        "ROUNDING": exact.ROUNDING, "SINGULAR": exact.SINGULAR, "NODES": exact.NODES, "TIE": exact.TIE,
-        "STUCK": exact.STUCK, "FINISHED": lanes.FINISHED, "TOO_FAR": lanes.TOO_FAR,
-        "OUT_OF_STEPS": lanes.OUT_OF_STEPS, "PIECE": 0, "SLIDE": d, "INDEX": 2 * d, "FREE": 3 * d,
+        "D": d, "NK": len(kinks), "RECORD": record, "FIRST": first, "SPAN": max(map(abs, slopes)),
+        "TOO_LARGE": TOO_LARGE, "ERRORS": ERRORS, "ROUNDING": exact.ROUNDING, "SINGULAR": exact.SINGULAR,
+        "STABLE": exact.STABLE, "NODES": exact.NODES, "TIE": exact.TIE, "STUCK": exact.STUCK,
+        "FINISHED": lanes.FINISHED, "TOO_FAR": lanes.TOO_FAR, "OUT_OF_STEPS": lanes.OUT_OF_STEPS,
+        "PIECE": 0, "SLIDE": d, "FREE": 2 * d,
         **{name.upper(): place for name, place in places(sizes).items()},
     }  # fmt: skip
     arrays = {
-        "KINKS": list(kappa.kinks), "SLOPES": list(kappa.slopes), "EDGES": [-np.inf, *kappa.kinks, np.inf],
-        "A": np.vstack([np.pad(RK45.A, ((0, 0), (0, 1))), RK45.B]).tolist(), "E": RK45.E.tolist(),
-        "P": RK45.P.tolist(), "BOOLE": [w / 90 for w in (7, 32, 12, 32, 7)],
+        "KINKS": list(kinks), "SLOPES": list(slopes), "EDGES": [-np.inf, *kinks, np.inf],
+        "TABLEAU": _tableau().tolist(), "CUMULATIVE": _cumulative(exact.NODES).tolist(),
     }  # fmt: skip
     header = EXACT.format(
         simd=inspect.getsource(simd),
@@ -140,9 +144,23 @@ def exact_kernel(objective: Objective, kappa: Potential) -> Callable[..., None]:
     )
     parts = [part for name, part in vars(exact).items() if inspect.isfunction(part)]
     driver = [
-        f"@njit(**OPTIONS, forceinline={part in exact.INLINED})\n{inspect.getsource(part)}" for part in parts
+        f"@njit(**{'OPTIONS' if part is exact.advance else 'BORROWING'})\n{inspect.getsource(part)}"
+        for part in parts
     ]
     return _load("\n\n".join([header, loss_source(objective), *driver]))
+
+
+def _tableau() -> Array:
+    """Weights of the seven stages: in the stages 1–6, in the error and in the powers of the interpolant."""
+    stages = np.pad(np.vstack([RK45.A[1:], RK45.B[:5]]), ((0, 0), (0, 2)))
+    stages[-1, :6] = RK45.B
+    return np.vstack([stages, RK45.E, RK45.P.T])
+
+
+def _cumulative(parts: int) -> Array:
+    """∫₀^θ of the Lagrange polynomial of each of equally far nodes, as coefficients of θ, θ², …"""
+    basis = np.linalg.inv(np.vander(np.linspace(0.0, 1.0, parts + 1), increasing=True)).T
+    return basis / np.arange(1, parts + 2)
 
 
 def _load(source: str) -> Callable[..., None]:

@@ -420,7 +420,7 @@ def _nodes(scheme: Scheme) -> list[float]:
 
 
 def loss_source(objective: Objective) -> str:
-    """Python source of ``value(w, y)``, f at the place y, and ``derivatives(w, y)``, which writes G and Q."""
+    """Python source of ``value(w, y)``, f at the place y; ``gradient`` and ``hessian`` write G and Q."""
     d = objective.dim
     if objective.expression is None:
         raise Unsupported("f has no expression")
@@ -430,17 +430,15 @@ def loss_source(objective: Objective) -> str:
     hessian = {(i, j): sp.diff(gradient[i], x[j]) for i in range(d) for j in range(i + 1)}
     held = {s: f"x{i}" for i, s in enumerate(x)}
     reads = [f"{name} = w[y + {i}]" for i, name in enumerate(held.values())]
-    outputs = {f"g{i}": g for i, g in enumerate(gradient)} | {f"q{i}_{j}": q for (i, j), q in hessian.items()}
-    lines = [*reads, *_Formulas(outputs, rooted=False).lines(held, "f")]
-    lines += [f"w[G + {i}] = g{i}_f" for i in range(d)]
-    lines += [f"w[Q + {d * i + j}] = q{max(i, j)}_{min(i, j)}_f" for i in range(d) for j in range(d)]
-    values = [*reads, *_Formulas({"F": f}, rooted=False).lines(held, "f"), "return F_f"]
-    text = [
-        "@njit(**OPTIONS, forceinline=True)",
-        "def derivatives(w, y):",
-        *(f"    {line}" for line in lines),
-        "",
-        "",
-    ]
-    text += ["@njit(**OPTIONS)", "def value(w, y):", *(f"    {line}" for line in values)]
-    return "\n".join(text) + "\n"
+
+    def function(name: str, outputs: dict[str, sp.Expr], last: list[str]) -> list[str]:
+        body = [*reads, *_Formulas(outputs, rooted=False).lines(held, "f"), *last, "", ""]
+        return ["@njit(**BORROWING)", f"def {name}(w, y):", *(f"    {line}" for line in body)]
+
+    slopes = {f"g{i}": g for i, g in enumerate(gradient)}
+    bends = {f"q{i}_{j}": q for (i, j), q in hessian.items()}
+    pairs = [(i, j) for i in range(d) for j in range(d)]
+    text = function("value", {"F": f}, ["return F_f"])
+    text += function("gradient", slopes, [f"w[G + {i}] = g{i}_f" for i in range(d)])
+    text += function("hessian", bends, [f"w[Q + {d * i + j}] = q{max(i, j)}_{min(i, j)}_f" for i, j in pairs])
+    return "\n".join(text)
