@@ -96,7 +96,10 @@ def test_lanes_integrate_every_form_as_scipy_does(row) -> None:
     assert [str(s) for s in f.symbols] == symbols
     system = ln.LionK(f, kappa, alpha=0.7, gamma=1.3, epsilon=0.4, lam=0.6)
     source = (
-        kernel_source(f, row.kappa, RODAS5P).replace("@njit(**OPTIONS)", "").replace("    widest()\n", "")
+        kernel_source(f, row.kappa, RODAS5P)
+        .replace("@njit(**OPTIONS)", "")
+        .replace("@njit(**BORROWING)", "")
+        .replace("    widest()\n", "")
     )
     module: dict = {"__name__": "plain"}
     exec(compile(source, "<kernel>", "exec"), module)

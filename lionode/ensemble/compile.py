@@ -9,8 +9,9 @@ import inspect
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -38,11 +39,15 @@ __all__ = ["cache_folder", "exact_kernel", "kernel", "kernel_source"]
 NAMES = ", ".join(name.upper() for name in COEFFICIENTS)
 """The places of the coefficients of a trajectory, as compiled code names them."""
 
+OPTIONS = """OPTIONS = {"cache": True, **OPTIONS}
+# Counting the references to an array takes longer than most functions do; without, they can make none.
+BORROWING = {**OPTIONS, "_nrt": False}"""
+
 HEADER = """# Written by lionode; safe to delete.
 import math
 {simd}
 
-OPTIONS = {{"cache": True, **OPTIONS}}
+{options}
 N, DEGREE, INNER, OUTER, TOO_LARGE, ERRORS = {numbers}
 LANES, FINISHED, TOO_FAR, TOO_SMALL, OUT_OF_STEPS = {constants}
 {names} = range({count})
@@ -76,6 +81,7 @@ def kernel_source(objective: Objective, kappa: Potential, scheme: Scheme) -> str
     row = layout(model.d, scheme.degree)
     header = HEADER.format(
         simd=inspect.getsource(simd),
+        options=OPTIONS,
         names=NAMES,
         count=len(COEFFICIENTS),
         numbers=", ".join(f"float({str(v)!r})" if isinstance(v, float) else str(v) for v in numbers),
@@ -83,17 +89,20 @@ def kernel_source(objective: Objective, kappa: Potential, scheme: Scheme) -> str
         rows="\n".join(f"{name.upper()} = {first}" for name, first in row.items()),
     )
     parts = (lanes.visit, lanes.entry, lanes.load, lanes.rest, lanes.advance)
-    driver = [f"@njit(**OPTIONS)\n{inspect.getsource(part)}" for part in parts]
-    return "\n\n".join([header, step_source(model, scheme), *driver])
+    return "\n\n".join([header, step_source(model, scheme), *_compiled(parts)])
+
+
+def _compiled(parts: Iterable[Callable[..., Any]]) -> list[str]:
+    """The sources of functions that numba is to compile, of which only `advance` makes arrays."""
+    options = {part: "OPTIONS" if part.__name__ == "advance" else "BORROWING" for part in parts}
+    return [f"@njit(**{option})\n{inspect.getsource(part)}" for part, option in options.items()]
 
 
 EXACT = """# Written by lionode; safe to delete.
 import math
 {simd}
 
-OPTIONS = {{"cache": True, **OPTIONS}}
-# Counting the references to an array takes longer than most functions do; without, they can make none.
-BORROWING = {{**OPTIONS, "_nrt": False}}
+{options}
 inf = np.inf
 {names} = range({count})
 {numbers}
@@ -137,17 +146,17 @@ def exact_kernel(objective: Objective, kappa: Potential) -> Callable[..., None]:
     }  # fmt: skip
     header = EXACT.format(
         simd=inspect.getsource(simd),
+        options=OPTIONS,
         names=NAMES,
         count=len(COEFFICIENTS),
         numbers="\n".join(f"{name} = {number!r}" for name, number in numbers.items()),
         arrays="\n".join(f"{name} = np.array({numbers!r}, np.float64)" for name, numbers in arrays.items()),
     )
-    parts = [part for name, part in vars(exact).items() if inspect.isfunction(part)]
-    driver = [
-        f"@njit(**{'OPTIONS' if part is exact.advance else 'BORROWING'})\n{inspect.getsource(part)}"
-        for part in parts
-    ]
-    return _load("\n\n".join([header, loss_source(objective), *driver]))
+    return _load(
+        "\n\n".join(
+            [header, loss_source(objective), *_compiled(filter(inspect.isfunction, vars(exact).values()))]
+        )
+    )
 
 
 def _tableau() -> Array:

@@ -357,9 +357,9 @@ def step_source(model: Model, scheme: Scheme) -> str:
     probe = [f"{name} = {place('coefficients', COEFFICIENTS.index(name))}" for name in ("la", "edge")]
     probe += [f"y{i} = {place('point', i)}" for i in range(n)]
     probe += [*model.excess.lines(model.inputs(states), "e"), "return excess_e"]
-    text = ["@njit(**OPTIONS)", "def excess(w, l):", *(f"    {line}" for line in probe), "", ""]
-    text += ["@njit(**OPTIONS)", "def begin(w, l):", *(f"    {line}" for line in begin), "", ""]
-    text += ["@njit(**OPTIONS)", "def save(w, l, grid, j, at, states):", *(f"    {line}" for line in held)]
+    text = ["@njit(**BORROWING)", "def excess(w, l):", *(f"    {line}" for line in probe), "", ""]
+    text += ["@njit(**BORROWING)", "def begin(w, l):", *(f"    {line}" for line in begin), "", ""]
+    text += ["@njit(**BORROWING)", "def save(w, l, grid, j, at, states):", *(f"    {line}" for line in held)]
     text += [
         "    while True:",
         "        theta = (grid[j] - before)*over",
@@ -372,7 +372,7 @@ def step_source(model: Model, scheme: Scheme) -> str:
         "",
         "",
     ]
-    text += ["@njit(**OPTIONS)", "def step(w, rtol, atol, t_end, max_steps):", "    widest()"]
+    text += ["@njit(**BORROWING)", "def step(w, rtol, atol, t_end, max_steps):", "    widest()"]
     text += ["    for l in range(LANES):", *(f"        {line}" for line in body)]
     return "\n".join(text) + "\n"
 
