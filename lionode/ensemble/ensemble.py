@@ -25,7 +25,7 @@ from lionode.flow import simulate
 from lionode.flow.moreau import default_tau
 from lionode.flow.simulate import METHODS
 from lionode.lyapunov import certify
-from lionode.lyapunov.function import weight
+from lionode.lyapunov.function import SMALLEST_LAM, weight
 from lionode.system import LionK
 from lionode.trajectory import Status
 
@@ -214,7 +214,7 @@ def ensemble(
 
 def _systems(system: LionK | Sequence[LionK], count: int, dim: int) -> tuple[LionK, ...]:
     systems = (system,) * count if isinstance(system, LionK) else tuple(system)
-    for one in systems:
+    for one in _distinct(systems):
         if not isinstance(one, LionK):
             raise TypeError(f"system must be a LionK or a sequence of them, got {_validate.describe(one)}")
         if one.dim != dim:
@@ -228,9 +228,14 @@ def _systems(system: LionK | Sequence[LionK], count: int, dim: int) -> tuple[Lio
     return systems
 
 
+def _distinct(systems: Sequence[LionK]) -> list[LionK]:
+    """Each object once: ten thousand starts mostly share one."""
+    return list(dict(zip(map(id, systems), systems, strict=True)).values())
+
+
 def _groups(systems: tuple[LionK, ...]) -> list[NDArray[np.int64]]:
     """The trajectories that share f and κ, and with them a kernel; those on which nothing slides apart."""
-    if all(one is systems[0] for one in systems):
+    if len(_distinct(systems)) == 1:
         return [np.arange(len(systems))]
     groups: dict[tuple[int, Any, bool], list[int]] = {}
     for i, one in enumerate(systems):
@@ -391,12 +396,16 @@ def _coefficients(systems: tuple[LionK, ...], index: NDArray[np.int64], tau: flo
     def row(system: LionK) -> list[float]:
         alpha, gamma, epsilon, lam = system.coefficients.values()
         drift = (lam + gamma) / (1 + epsilon * lam)
-        penalty = gamma / lam if lam > 0 else 0.0
+        penalty = gamma / lam if lam > SMALLEST_LAM else 0.0
         return [alpha, gamma, epsilon, lam, weight(system), drift, penalty, tau, 1 + DOMAIN_SLACK]
 
-    if all(systems[i] is systems[index[0]] for i in index):
-        return np.tile(row(systems[index[0]]), (len(index), 1))
-    return np.array([row(systems[i]) for i in index])
+    chosen = systems if len(index) == len(systems) else [systems[i] for i in index]
+    distinct = _distinct(chosen)
+    rows = np.array([row(one) for one in distinct])
+    if len(distinct) == 1:
+        return np.tile(rows, (len(index), 1))
+    places = {id(one): place for place, one in enumerate(distinct)}
+    return rows[[places[id(one)] for one in chosen]]
 
 
 def _ordinary(result: Ensemble, job: _Job, index: NDArray[np.int64], method: str) -> None:

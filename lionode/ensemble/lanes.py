@@ -86,6 +86,7 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
     owner = np.full(LANES, -1)
     cursor = np.full(LANES, grid.size)
     place = np.zeros(LANES, np.int64)
+    due = np.zeros(LANES, np.int64)
     ends, flat = np.append(grid, np.inf), states.reshape(-1)
     following = first
     alive = 0
@@ -154,7 +155,12 @@ def advance(starts, coefficients, grid, t_end, rtol, atol, max_steps, first, las
             break
         step(w, rtol, atol, t_end, max_steps)
         if grid.size > 0:
+            # Which lanes come to a time to save is hard to guess: they are collected without a branch.
+            many = 0
             for l in range(LANES):
-                if w[NEXT * LANES + l] <= w[T * LANES + l]:
-                    cursor[l] = save(w, l, ends, cursor[l], place[l] + N * cursor[l], flat)
-                    w[NEXT * LANES + l] = ends[cursor[l]]
+                due[many] = l
+                many += w[NEXT * LANES + l] <= w[T * LANES + l]
+            for j in range(many):
+                l = due[j]
+                cursor[l] = save(w, l, ends, cursor[l], place[l] + N * cursor[l], flat)
+                w[NEXT * LANES + l] = ends[cursor[l]]
