@@ -54,10 +54,10 @@ class Allowance:
             result[k] += result[k - 1] * math.exp(log_decay[k] - log_decay[k - 1])
         return result
 
-    def energy(self, run: Trajectory, x: Array, m: Array) -> Array:
-        """The allowed change of H at each state."""
-        in_x, in_m = lyapunov_gradient(run.system, x, m)
-        pieces = np.concatenate([in_x * self.of(x), in_m * self.of(m)], axis=-1)
+    def energy(self, run: Trajectory, x: Array, m: Array, off: Array | None = None) -> Array:
+        """The allowed change of H at each state, which may be off by `off`, by default as in one step."""
+        off = self.of(np.concatenate([x, m], axis=-1)) if off is None else off
+        pieces = np.concatenate(lyapunov_gradient(run.system, x, m), axis=-1) * off
         # An infinite slope of κ* at the edge of its domain allows nothing in particular.
         pieces = np.where(np.isfinite(pieces), pieces, 0.0)
         rounding = ROUNDINGS * EPS * magnitude(run.system, x, m)

@@ -16,7 +16,14 @@ import numpy as np
 from lionode._validate import Array
 from lionode.lyapunov.allowance import EPS, ROUNDINGS, Allowance, magnitude, snap
 from lionode.lyapunov.checks import Check, Verdict, open_check, worst_check
-from lionode.lyapunov.flow_claims import balance_checks, monotone_check, step_check
+from lionode.lyapunov.flow_claims import (
+    balance_checks,
+    combination_check,
+    follow_check,
+    monotone_check,
+    selection_check,
+    step_check,
+)
 from lionode.lyapunov.function import lyapunov
 from lionode.lyapunov.update_claims import bound_checks, recurrence_check
 from lionode.lyapunov.updates import implicit_twin
@@ -103,10 +110,11 @@ class Certificate:
 def certify(run: Trajectory, *, optimum: bool | None = None) -> Certificate:
     """Check what the theorems promise about a run, on that run.
 
-    For a flow: H never rises between consecutive accepted points, H(T) − H(t₀) + ∫Δ dt = 0, the distance of
-    λx to dom κ* decays at least like e^{−λt}, λx stays in dom κ* once there. For updates and backward Euler
-    the factor of phase 1 is that of the scheme. Each update has to follow from the one before, and H may rise
-    by no more than the discrete theorem allows. Where f is μ-strongly convex the end lies within
+    For a flow: the states follow it (`follow_check` says how small a forgery that finds), H never rises
+    between consecutive accepted points, H(T) − H(t₀) + ∫Δ dt = 0, the distance of λx to dom κ* decays at
+    least like e^{−λt}, λx stays in dom κ* once there. For updates and backward Euler the factor of phase 1 is
+    that of the scheme. Each update has to follow from the one before, and H may rise by no more than the
+    discrete theorem allows. Where f is μ-strongly convex the end lies within
     √(2·gap/(αμ)) of the composite optimum, gap = `optimality_gap`. A run that broke down is judged up to its
     last finite state, an unresolved tail is not judged.
 
@@ -130,7 +138,7 @@ def certify(run: Trajectory, *, optimum: bool | None = None) -> Certificate:
     if not isinstance(run, Trajectory):
         raise TypeError(f"certify needs a Trajectory from simulate or iterate, got {type(run).__name__}")
     # A smoothed flow has an exact H of its own: the one of the smoothed potential.
-    run = run.info.get("certified", run)
+    given, run = run, run.info.get("certified", run)
     updates = "lr" in run.info
     t, x, m, left_out = _accepted(run, updates)
     allowance = Allowance(run)
@@ -141,10 +149,14 @@ def certify(run: Trajectory, *, optimum: bool | None = None) -> Certificate:
     first = int(np.argmax(inside)) if inside.any() else len(x)
     entry = _entry_time(run, t, distance, slack, decay, first)
     phase1 = slice(0, first + 1)
-    checks = [_phase1(run, distance[phase1], slack[phase1], decay[phase1], entry)]
-    checks += [
-        _feasible(distance[first:], slack[first:]), _within_theory(run.system), _consistent(run, allowance),
-    ]  # fmt: skip
+    checks = [
+        _phase1(run, distance[phase1], slack[phase1], decay[phase1], entry),
+        _feasible(distance[first:], slack[first:]),
+        _within_theory(run.system),
+        _consistent(given, Allowance(given)),
+    ]
+    if given is not run:
+        checks.append(combination_check(given, run))
     loose = float(slack.max())
     x_in, m_in = snap(run.system, x[first:], loose), m[first:]
     twin = implicit_twin(run) if updates else run.system
@@ -155,6 +167,8 @@ def certify(run: Trajectory, *, optimum: bool | None = None) -> Certificate:
     max_increase = float(rises.max()) if rises.size else math.nan
     if run.method == "backward-euler":
         checks.append(step_check(run, float(t[-1])))
+    elif not updates:
+        checks += [follow_check(run, allowance, float(t[-1])), selection_check(run, allowance, float(t[-1]))]
     if updates:
         checks.append(recurrence_check(run, x, m))
         checks += bound_checks(run, twin, x_in, m_in, rises)
@@ -163,7 +177,7 @@ def certify(run: Trajectory, *, optimum: bool | None = None) -> Certificate:
         allowed = allowance.energy(run, x_in, m_in)
         checks.append(monotone_check(rises, allowed))
         size = float(magnitude(run.system, x_in, m_in)[:1].sum())
-        balances = balance_checks(run, t[first:], energies, allowed, loose, size)
+        balances = balance_checks(run, allowance, t[first:], energies, loose, size)
         checks += balances
         balance = balances[0].value
     stationarity = _stationarity(run, x[-1], m[-1])
