@@ -181,7 +181,7 @@ def forged(flow: ln.Trajectory, sizes: np.ndarray) -> ln.Trajectory:
 
 
 FOLLOWS = "the states follow the flow"
-FORGERY, FORGERY_OF_EVENTS = 3000.0, 50.0
+FORGERY, FORGERY_OF_EVENTS = 3000.0, 100.0
 """The size of a bump in one component that no flow hides, in tolerances."""
 
 
