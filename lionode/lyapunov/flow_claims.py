@@ -39,14 +39,14 @@ INWARD = 1e-9
 
 BEND = 300.0
 """A step over a bend of κ's gradient may be off by this many times the tolerance: the solver's estimate of
-its error expects smoothness. In some 2000 random runs by all methods it was 260 times at most, but for five
-of DOP853 and Radau from far starts, 500 to 7000 times; for implicit methods otherwise, 20 times."""
+its error expects smoothness. In some 2000 random runs by all methods it was 260 times at most, but for six
+of RK45, DOP853 and Radau from far starts, 500 to 7000 times; for implicit methods otherwise, 20 times."""
 
 DRIFT = 10.0
 """The same on average over many steps; at most 4 was seen, by RK23."""
 
 BEND_AT_EVENTS, DRIFT_AT_EVENTS = 10.0, 1.0
-"""The same for flows by events, which step over no bend: in 600 random runs one step was off by 1 tolerance."""
+"""The same for flows by events, which step over no bend: in 600 random runs a step was off by 1 at most."""
 
 SHAKES = 2
 """How often the state is moved at a point to see what its velocity does."""
