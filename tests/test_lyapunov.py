@@ -14,6 +14,7 @@ from tables import KAPPAS
 
 import lionode as ln
 from lionode.lyapunov.certificate import Verdict
+from lionode.lyapunov.flow_claims import _integrate
 
 RTOL, ATOL = 1e-9, 1e-11
 
@@ -166,6 +167,116 @@ def test_backward_euler_edited_by_a_millionth_is_refused(row) -> None:
         own = dense(run.t)
         forged = dataclasses.replace(run, x=own[:, :d], m=own[:, d : 2 * d], u=own[:, 2 * d :], dense=dense)
         assert "each step solves its equation" in violated(ln.certify(forged, optimum=False))
+
+
+def forged(flow: ln.Trajectory, sizes: np.ndarray) -> ln.Trajectory:
+    """The flow with its dense output and its saved states moved by one smooth bump, u with them."""
+    d, dense = flow.system.dim, flow.dense
+    times = dense.breaks[:-1, None] + np.diff(dense.breaks)[:, None] * dense.points(dense.nodes.shape[1])
+    nodes, end = dense.nodes.copy(), dense.breaks[-1]
+    nodes[..., : 2 * d] += np.exp(-(((times - 0.4 * end) / (0.1 * end)) ** 2))[..., None] * sizes
+    run = dataclasses.replace(flow, dense=dataclasses.replace(dense, nodes=nodes))
+    y = run.evaluate(flow.t)
+    return dataclasses.replace(run, x=y[:, :d], m=y[:, d : 2 * d], u=y[:, 2 * d :])
+
+
+FOLLOWS = "the states follow the flow"
+FORGERY, FORGERY_OF_EVENTS = 3000.0, 100.0
+"""The size of a bump in one component that no flow hides, in tolerances."""
+
+
+@pytest.mark.parametrize("method", ["RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA"])
+@pytest.mark.parametrize("row", SYSTEMS[:4], ids=IDS[:4])
+def test_a_flow_forged_with_its_dense_output_is_refused(row, method) -> None:
+    tol = 1e-6 if method == "RK23" else 1e-8
+    flow = ln.simulate(row.system, row.x0, 8.0, m0=row.m0, method=method, rtol=tol, atol=tol / 100)
+    assert ln.certify(flow, optimum=False).holds
+    d = row.system.dim
+    for sizes in (np.eye(2 * d)[0], np.eye(2 * d)[-1]):
+        claims = violated(ln.certify(forged(flow, FORGERY * tol * sizes), optimum=False))
+        assert FOLLOWS in claims
+
+
+@pytest.mark.parametrize("kappa", [ln.kappas.L1(), ln.kappas.SoftThreshold(0.3)], ids=repr)
+def test_a_forged_flow_of_events_is_refused(kappa) -> None:
+    f = ln.objectives.quadratic(A2, B2)
+    flow = ln.simulate(ln.LionK(f, kappa, 0.7, 1.3, 0.4, 0.9), [1.4, -1.1], 8.0, rtol=1e-8, atol=1e-10)
+    assert flow.method == "event"
+    assert ln.certify(flow).holds
+    for sizes in np.eye(4):
+        assert FOLLOWS in violated(ln.certify(forged(flow, FORGERY_OF_EVENTS * 1e-8 * sizes)))
+    # With ẋ + λx for u the equation of x holds for any x; but u ∈ ∂κ(m̃) does not.
+    nodes = flow.dense.nodes.copy()
+    nodes[..., 4:] += 1e-6
+    moved = dataclasses.replace(flow, u=flow.u + 1e-6, dense=dataclasses.replace(flow.dense, nodes=nodes))
+    assert "u ∈ ∂κ(m̃) throughout" in violated(ln.certify(moved))
+
+
+def test_a_forged_flow_of_a_smoothed_potential_is_refused() -> None:
+    f = ln.objectives.quadratic(A2, B2)
+    system = ln.LionK(f, ln.kappas.Lp(1.5), 0.7, 1.3, 0.4, 0.9)
+    flow = ln.simulate(system, [1.4, -1.1], 4.0, rtol=1e-6, atol=1e-8)
+    assert flow.method == "moreau"
+    assert ln.certify(flow).holds
+    bump = np.eye(4)[0] * FORGERY * 1e-6
+    certified = forged(flow.info["certified"], bump)
+    assert FOLLOWS in violated(
+        ln.certify(dataclasses.replace(flow, info={**flow.info, "certified": certified}))
+    )
+    far = forged(flow, np.eye(4)[0] * 3 * flow.info["error_estimate"])
+    assert violated(ln.certify(far)) == {"within its error estimate of κ_{τ/2}"}
+    assert violated(ln.certify(edited(flow, 1e-3, 5))) == {"saved states lie on the run"}
+
+
+@pytest.mark.parametrize("row", KAPPAS, ids=[row.id for row in KAPPAS])
+def test_no_honest_flow_is_refused(row) -> None:
+    d = row.dim
+    matrix = np.diag(np.linspace(0.8, 2.5, d)) + 0.3
+    f = ln.objectives.quadratic(matrix, matrix @ np.linspace(0.9, -0.4, d))
+    methods = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA") if row.kappa.smooth else ("auto",)
+    for i, method in enumerate(methods):
+        tol = (1e-4, 1e-6, 1e-8)[i % 3] if row.kappa.smooth or row.kappa.kinks else 1e-4
+        system = ln.LionK(f, row.kappa, 0.7, 1.3, (0.4, 0.0)[i % 2], 0.9)
+        flow = ln.simulate(system, np.linspace(1.4, -1.1, d), 5.0, method=method, rtol=tol, atol=tol / 100)
+        cert = ln.certify(flow, optimum=False)
+        assert cert.holds, cert
+        assert cert[FOLLOWS].value <= 0.5
+
+
+@pytest.mark.parametrize("jump", [0.3, 0.9994, 1 - 1e-7])
+def test_a_jump_next_to_the_end_of_a_step_is_integrated(jump) -> None:
+    """∂κ* jumps where λx crosses a slope; inner points alone miss a jump within the last 1.6 % of a step."""
+    values, errors = _integrate(
+        lambda t: np.where(t > jump, 3.0, -1.0)[..., None], np.array([0.0, 1.0, 2.0]), np.full((2, 1), 1e-9)
+    )
+    np.testing.assert_allclose(values[:, 0], [3.0 - 4.0 * jump, 3.0], atol=2e-8)
+    assert errors.sum() <= 1e-8
+
+
+def test_a_step_over_a_bend_that_is_off_by_thousands_of_tolerances_is_refused() -> None:
+    """No fault of the certificate: DOP853 takes a step over a bend of ∇κ for exact, and loses the flow."""
+    kappa = ln.kappas.Scaled(ln.kappas.MoreauEnvelope(ln.kappas.SoftThreshold(0.2), 0.3), 2.5)
+    system = ln.LionK(
+        ln.objectives.rosenbrock(2),
+        kappa,
+        0.8719018080885874,
+        1.1956484608930575,
+        0.7234247248065759,
+        1.5225687430592354,
+    )
+    flow = ln.simulate(
+        system, [13.169521641733564, 11.561236469276164], 8.0, method="DOP853",
+        rtol=3.2649062881021695e-10, atol=3.2649062881021695e-12, max_steps=200,
+    )  # fmt: skip
+    check = ln.certify(flow, optimum=False)[FOLLOWS]
+    assert check.verdict == "violated"
+    step = int(np.argmin(np.abs(flow.t - float(check.note.split()[4]))))
+    again = ln.simulate(
+        system, flow.x[step], flow.t[step + 1] - flow.t[step], flow.m[step], "Radau", rtol=1e-12, atol=1e-14
+    )
+    gap = np.abs(again.x[-1] - flow.x[step + 1])
+    tol = flow.info["atol"] + flow.info["rtol"] * np.abs(flow.x[step + 1])
+    assert (gap / tol).max() > 1000
 
 
 def test_updates_up_to_the_frontier_are_certified() -> None:

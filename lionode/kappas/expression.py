@@ -17,11 +17,9 @@ from lionode._validate import Array
 from lionode.kappas._scalar import EPS, quietly, scalar, settled, where
 from lionode.kappas.base import Separable
 from lionode.kappas.calculus import ScalarFunction, Scalars
+from lionode.kappas.linear_pieces import BENT, Linear, linear_pieces
 
 __all__ = ["from_expression"]
-
-BENT = (sp.Abs, sp.Max, sp.Min, sp.sign)
-"""What may have a kink; an expression with one of these counts as set-valued."""
 
 Z, Y = sp.Symbol("z", real=True), sp.Symbol("y", real=True)
 
@@ -51,9 +49,10 @@ SLACK = 1e-9
 def from_expression(expression: str | sp.Expr) -> Separable:
     """κ(z) = Σ φ(z_i) for a convex φ given in the symbol z.
 
-    The gradient and φ'' are symbolic; so is φ* where φ'(z) = y can be solved for z by inverting one function
-    after the other. The prox, and otherwise φ*, come from a safeguarded iteration. On the face of dom φ* a
-    sup that is not attained is taken over |z| ≤ 1e8.
+    A φ made of sums, multiples, abs, max and min of lines is known by its kinks and slopes, and is treated as
+    exactly as `L1`. Otherwise the gradient and φ'' are symbolic; so is φ* where φ'(z) = y can be solved for z
+    by inverting one function after the other. The prox, and otherwise φ*, come from a safeguarded iteration.
+    On the face of dom φ* a sup that is not attained is taken over |z| ≤ 1e8.
 
     Parameters
     ----------
@@ -96,7 +95,7 @@ class Expression(Separable, register=False):
         self.formula = f"Σ {phi}"  # type: ignore[misc]
         derived = _derive(phi)
         derived.scalars.install(self)
-        self.smoothness, self._bounds, self._conjugate_expression = derived[1:]
+        self.smoothness, self._bounds, self._conjugate_expression, self.kinks, self.slopes = derived[1:]
         self.radius = max(abs(b) for b in self._bounds)
 
     @property
@@ -132,11 +131,27 @@ class _Derived(NamedTuple):
     smoothness: int
     bounds: tuple[float, float]
     conjugate: sp.Expr | None
+    kinks: tuple[float, ...] | None = None
+    slopes: tuple[float, ...] | None = None
 
 
 @functools.cache
 def _derive(expression: sp.Expr) -> _Derived:
     """Everything that follows from φ, or a ValueError where it is not convex."""
+    linear = linear_pieces(expression)
+    return _derive_curved(expression) if linear is None else _derive_linear(expression, linear)
+
+
+def _derive_linear(expression: sp.Expr, linear: Linear) -> _Derived:
+    kinks, slopes = (tuple(map(float, numbers)) for numbers in (linear.kinks, linear.slopes))
+    constants = (part for part in sp.preorder_traversal(expression) if not part.free_symbols)
+    # Of an irrational constant the pieces know the double only, which a proof must not take for it.
+    conjugate = linear.conjugate(Y) if all(part.is_Rational for part in constants) else None
+    scalars = linear.scalars(_function(expression))
+    return _Derived(scalars, 0, (slopes[0], slopes[-1]), conjugate, kinks, slopes)
+
+
+def _derive_curved(expression: sp.Expr) -> _Derived:
     slope = _differentiate(expression)
     curvature = _differentiate(slope)
     phi, dphi, d2phi = _function(expression), _function(slope), _function(curvature)

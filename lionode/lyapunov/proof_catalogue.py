@@ -11,6 +11,7 @@ import sympy as sp
 
 from lionode._validate import Array
 from lionode.kappas.base import Potential, Separable
+from lionode.kappas.linear_pieces import linear_pieces
 from lionode.lyapunov.proof_step import Step, step
 from lionode.system import LionK
 
@@ -53,9 +54,22 @@ def kappa_steps(kappa: Potential) -> tuple[Step, ...]:
     for region in _regions(value, z, points):
         steps += _region_steps(region, kappa, z, y, conjugate)
     if kappa.kinks is not None and kappa.slopes is not None:
-        at_kinks = zip(map(_number, kappa.kinks), itertools.pairwise(map(_number, kappa.slopes)), strict=True)
-        steps += [_kink_step(value, z[0], y[0], conjugate, kink, slopes) for kink, slopes in at_kinks]
+        kinks, levels = _kinks_and_slopes(value, kappa.kinks, kappa.slopes)
+        steps += [
+            _kink_step(value, z[0], y[0], conjugate, kink, sides)
+            for kink, sides in zip(kinks, itertools.pairwise(levels), strict=True)
+        ]
     return tuple(steps)
+
+
+def _kinks_and_slopes(
+    value: sp.Expr, kinks: Sequence[float], slopes: Sequence[float]
+) -> tuple[list[sp.Rational], list[sp.Rational]]:
+    """Those of the formula, exactly, where they can be read off it."""
+    linear = linear_pieces(value)
+    if linear is None:
+        return list(map(_number, kinks)), list(map(_number, slopes))
+    return list(map(sp.Rational, linear.kinks)), list(map(sp.Rational, linear.slopes))
 
 
 def _kink_step(
@@ -175,6 +189,9 @@ def resolve(expression: sp.Expr, at: dict[Any, Any]) -> sp.Expr:
     def largest(*arguments: sp.Expr) -> sp.Expr:
         return max(arguments, key=lambda a: float(a.subs(at)))
 
+    def least(*arguments: sp.Expr) -> sp.Expr:
+        return min(arguments, key=lambda a: float(a.subs(at)))
+
     def sign(argument: sp.Expr) -> sp.Integer:
         return sp.Integer(int(np.sign(float(argument.subs(at)))))
 
@@ -185,6 +202,7 @@ def resolve(expression: sp.Expr, at: dict[Any, Any]) -> sp.Expr:
         expression.replace(sp.Piecewise, piece)
         .replace(sp.Abs, size)
         .replace(sp.Max, largest)
+        .replace(sp.Min, least)
         .replace(sp.sign, sign)
     )
 
