@@ -39,9 +39,9 @@ __all__ = ["cache_folder", "exact_kernel", "kernel", "kernel_source"]
 NAMES = ", ".join(name.upper() for name in COEFFICIENTS)
 """The places of the coefficients of a trajectory, as compiled code names them."""
 
-OPTIONS = """OPTIONS = {"cache": True, **OPTIONS}
+OPTIONS = """WHOLE = {"cache": True, **OPTIONS}
 # Counting the references to an array takes longer than most functions do; without, they can make none.
-BORROWING = {**OPTIONS, "_nrt": False}"""
+BORROWING = {**OPTIONS, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}"""
 
 HEADER = """# Written by lionode; safe to delete.
 import math
@@ -94,7 +94,7 @@ def kernel_source(objective: Objective, kappa: Potential, scheme: Scheme) -> str
 
 def _compiled(parts: Iterable[Callable[..., Any]]) -> list[str]:
     """The sources of functions that numba is to compile, of which only `advance` makes arrays."""
-    options = {part: "OPTIONS" if part.__name__ == "advance" else "BORROWING" for part in parts}
+    options = {part: "WHOLE" if part.__name__ == "advance" else "BORROWING" for part in parts}
     return [f"@njit(**{option})\n{inspect.getsource(part)}" for part, option in options.items()]
 
 
