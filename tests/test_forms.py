@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import mpmath
 import numpy as np
 import pytest
@@ -95,12 +97,7 @@ def test_lanes_integrate_every_form_as_scipy_does(row) -> None:
     )
     assert [str(s) for s in f.symbols] == symbols
     system = ln.LionK(f, kappa, alpha=0.7, gamma=1.3, epsilon=0.4, lam=0.6)
-    source = (
-        kernel_source(f, row.kappa, RODAS5P)
-        .replace("@njit(**OPTIONS)", "")
-        .replace("@njit(**BORROWING)", "")
-        .replace("    widest()\n", "")
-    )
+    source = re.sub(r"@njit\(\*\*[A-Z]+\)|    widest\(\)\n", "", kernel_source(f, row.kappa, RODAS5P))
     module: dict = {"__name__": "plain"}
     exec(compile(source, "<kernel>", "exec"), module)
     drift, penalty = (0.6 + 1.3) / (1 + 0.4 * 0.6), 1.3 / 0.6
