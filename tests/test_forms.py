@@ -13,8 +13,8 @@ from tables import KAPPAS, KappaRow
 import lionode as ln
 from lionode.ensemble import simd
 from lionode.ensemble.compile import kernel_source
-from lionode.ensemble.emit import COEFFICIENTS
 from lionode.ensemble.forms import TAU, Unsupported, form_of
+from lionode.ensemble.model import COEFFICIENTS
 from lionode.ensemble.rodas5p import RODAS5P
 from lionode.kappas import GroupL2, LInf, MoreauEnvelope, Potential, TopK
 from lionode.lyapunov.function import weight

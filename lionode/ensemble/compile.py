@@ -19,17 +19,9 @@ from scipy.integrate import RK45
 
 from lionode._validate import Array
 from lionode.ensemble import exact, lanes, simd
-from lionode.ensemble.emit import (
-    COEFFICIENTS,
-    TOO_LARGE,
-    Model,
-    Scheme,
-    layout,
-    loss_source,
-    places,
-    step_source,
-)
+from lionode.ensemble.emit import TOO_LARGE, Scheme, layout, places, step_source
 from lionode.ensemble.forms import Unsupported
+from lionode.ensemble.model import COEFFICIENTS, Model, loss_source
 from lionode.flow.simulate import ERRORS
 from lionode.kappas import Potential
 from lionode.objectives.base import Objective

@@ -12,7 +12,8 @@ from numpy.polynomial import Polynomial
 from scipy.integrate import DOP853 as REFERENCE
 
 from lionode._validate import Array
-from lionode.ensemble.emit import Model, Scheme, combination
+from lionode.ensemble.emit import Scheme, combination
+from lionode.ensemble.model import Model
 
 __all__ = ["DOP853"]
 

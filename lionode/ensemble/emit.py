@@ -8,35 +8,17 @@ or refuses its own step.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sympy as sp
-from sympy.printing.pycode import PythonCodePrinter
 
-from lionode.ensemble.forms import Unsupported, form_of
+from lionode.ensemble.forms import Unsupported
 from lionode.ensemble.lanes import LANES
-from lionode.kappas import Potential
-from lionode.lyapunov.function import SMALLEST_LAM
-from lionode.objectives.base import Objective
+from lionode.ensemble.model import COEFFICIENTS, Model
 
-__all__ = [
-    "COEFFICIENTS",
-    "Model",
-    "Scheme",
-    "combination",
-    "inverse",
-    "layout",
-    "loss_source",
-    "places",
-    "step_source",
-]
-
-COEFFICIENTS = ("al", "ga", "ep", "la", "c", "drift", "penalty", "tau", "edge")
-"""α, γ, ε, λ of each lane; c, (λ+γ)/(1+ελ) and γ/λ (0 at λ = 0) in H and its rate; τ of the envelope; by how
-much dom κ* is scaled where λx is asked to be in it."""
+__all__ = ["TOO_LARGE", "Scheme", "combination", "inverse", "layout", "places", "step_source"]
 
 DEFECT = 1e3
 """How many tolerances h·(ẏ − F(y)) of an interpolant y may be inside a step: some where all is smooth."""
@@ -99,152 +81,6 @@ def places(sizes: dict[str, int]) -> dict[str, int]:
     return dict(zip(sizes, [0, *ends], strict=False)) | {"places": ends[-1]}
 
 
-class RSqrt(sp.Function):  # type: ignore[misc]
-    """`simd.rsqrt` in a formula."""
-
-    is_real = True
-
-
-class _Printer(PythonCodePrinter):  # type: ignore[misc]
-    """Python that numba turns into SIMD: products and square roots instead of ``pow``, all digits kept."""
-
-    def _print_Float(self, expr: Any) -> str:
-        return repr(float(expr))
-
-    def _print_Rational(self, expr: Any) -> str:
-        return repr(float(expr))
-
-    def _print_Pow(self, expr: Any, rational: bool = False) -> str:
-        if not (expr.exp.is_Integer and abs(expr.exp) <= 12):
-            return str(super()._print_Pow(expr, rational))
-        product = "*".join([f"({self._print(expr.base)})"] * abs(int(expr.exp)))
-        return f"({product})" if expr.exp > 0 else f"(1.0/({product}))"
-
-    def _print_sign(self, expr: Any) -> str:
-        at = self._print(expr.args[0])
-        return f"(1.0 if {at} > 0.0 else (-1.0 if {at} < 0.0 else 0.0))"
-
-    def _print_Heaviside(self, expr: Any) -> str:
-        return f"(1.0 if {self._print(expr.args[0])} > 0.0 else 0.0)"
-
-    def _print_simd(self, expr: Any) -> str:
-        return f"{type(expr).__name__.lower()}({self._print(expr.args[0])})"
-
-    _print_RSqrt = _print_exp = _print_log = _print_tanh = _print_simd
-
-    def _print_not_supported(self, expr: Any) -> str:
-        raise Unsupported(f"{expr} has no compiled form")
-
-    _print_Function = _print_not_supported
-    _print_Derivative = _print_not_supported
-    _print_Integral = _print_not_supported
-    _print_Subs = _print_not_supported
-
-
-class _Formulas:
-    """Expressions in x, m and the coefficients, printed once per place where they are evaluated.
-
-    They come in levels: each may use the names of those before it, so that none is substituted into another.
-    """
-
-    def __init__(self, *levels: dict[str, sp.Expr], rooted: bool = True) -> None:
-        self.printer = _Printer({"fully_qualified_modules": True, "allow_unknown_functions": False})
-        self.named: list[tuple[sp.Symbol, sp.Expr]] = []
-        fresh = sp.numbered_symbols("w")
-        for level in levels:
-            values = [_rooted(value) if rooted else value for value in level.values()]
-            shared, values = sp.cse(values, symbols=fresh)
-            self.named += [*shared, *zip(_symbols(level), values, strict=True)]
-
-    def lines(self, inputs: dict[sp.Symbol, str], tag: str) -> list[str]:
-        """Assignments of every output to ``name_tag``; other symbols keep their names."""
-        rename = {s: sp.Symbol(text, real=True) for s, text in inputs.items()}
-        rename |= {s: sp.Symbol(f"{s}_{tag}") for s, _ in self.named}
-        return [f"{rename[s]} = {self.printer.doprint(e.xreplace(rename))}" for s, e in self.named]
-
-
-def _symbols(names: Iterable[str]) -> list[sp.Symbol]:
-    return [sp.Symbol(name, real=True) for name in names]
-
-
-class Model:
-    """f and κ in closed form, as the formulas that a step evaluates."""
-
-    def __init__(self, objective: Objective, kappa: Potential) -> None:
-        if objective.expression is None:
-            raise Unsupported("f has no expression")
-        d = objective.dim
-        form = form_of(kappa, d)
-        self.bends = kappa.smoothness < 2
-        self.d, self.n, self.inner, self.outer = d, 2 * d, form.inner, form.outer
-        self.x = sp.symbols(f"x0:{d}", real=True)
-        self.m = sp.symbols(f"m0:{d}", real=True)
-        al, ga, ep, la, c, drift, penalty = sp.symbols(COEFFICIENTS[:7], real=True)
-        edge = sp.Symbol("edge", real=True)
-        f = objective.expression.xreplace(dict(zip(objective.symbols, self.x, strict=True)))
-        slopes = {f"slope{i}": sp.diff(f, x) for i, x in enumerate(self.x)}
-        curvature = {f"q{i}{j}": sp.diff(slopes[f"slope{i}"], self.x[j]) for i in range(d) for j in range(d)}
-        gradient = _symbols(slopes)
-        look_ahead = {
-            f"ahead{i}": (1 - ep * ga) * m - ep * al * g
-            for i, (m, g) in enumerate(zip(self.m, gradient, strict=True))
-        }
-        ahead = _symbols(look_ahead)
-        push = [u - la * x for u, x in zip(form.gradient(ahead), self.x, strict=True)]
-        turn = [-al * g - ga * m for g, m in zip(gradient, self.m, strict=True)]
-        velocity = {f"v{i}": e for i, e in enumerate([*push, *turn])}
-        self.velocity = _Formulas(slopes, look_ahead, velocity)
-        bends = form.hessian(ahead)
-        self.bent = [(i, j) for i in range(d) for j in range(d) if bends[i, j] != 0]
-        bend = {f"b{i}{j}": bends[i, j] for i, j in self.bent}
-        self.linearisation = _Formulas(slopes | curvature, look_ahead, velocity | bend)
-        scaled = {f"dual{i}": la * x for i, x in enumerate(self.x)}
-        dual = _symbols(scaled)
-        held = form.held(dual)
-        above, below = form.conjugate_subgradient(held), form.gradient(self.m)
-        first = sp.Add(*((a - z) * v for a, z, v in zip(ahead, above, _symbols(velocity), strict=False)))
-        second = sp.Add(
-            *(t * (v + y - u) for t, v, y, u in zip(turn, _symbols(velocity), dual, below, strict=False))
-        )
-        rate = {"R": drift * first + c * second}
-        pushes = dict(itertools.islice(velocity.items(), d))
-        pairing = sp.Add(*(m * x for m, x in zip(self.m, self.x, strict=True)))
-        value = sp.Symbol("value", real=True)
-        energy = al * value + (penalty + c) * form.conjugate(held) + c * (form.value(self.m) - la * pairing)
-        # At λ = 0 the penalty γκ*(λx)/λ is its limit.
-        limits = form.conjugate_subgradient(form.held([sp.Integer(0)] * d))
-        limit = sp.Add(*(z * x for z, x in zip(limits, self.x, strict=True)))
-        if limit != 0:
-            energy += sp.Piecewise((ga * limit, la <= SMALLEST_LAM), (sp.Float(0), True))
-        excess = {"excess": form.excess(dual, edge)}
-        self.excess = _Formulas(scaled, excess)
-        self.rate = _Formulas(slopes, look_ahead | scaled, pushes, rate)
-        self.energy = _Formulas(
-            slopes | {"value": f}, look_ahead | scaled, pushes, {"H": energy} | rate | excess
-        )
-
-    def inputs(self, names: Sequence[str]) -> dict[sp.Symbol, str]:
-        """x and m by the names of the variables that hold them."""
-        return dict(zip((*self.x, *self.m), names, strict=True))
-
-    def evaluated(self, names: Sequence[str]) -> list[str]:
-        """H, its rate and whether λx is in dom κ* at a state, as H_e, R_e and inside_e."""
-        return [*self.energy.lines(self.inputs(names), "e"), "inside_e = 1.0 if excess_e <= 0.0 else 0.0"]
-
-
-def _rooted(expression: sp.Expr) -> sp.Expr:
-    """Every half power by one reciprocal square root: w^{−3/2} = r³, w^{1/2} = wr with r = w^{−1/2}."""
-
-    def root(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
-        r, count = RSqrt(base), int(2 * exponent)
-        return r**-count if count < 0 else r * base ** ((count + 1) // 2)
-
-    return expression.replace(
-        lambda e: e.is_Pow and (2 * e.exp).is_Integer and not e.exp.is_Integer and not e.base.is_number,
-        lambda e: root(*e.args),
-    )
-
-
 def combination(terms: Iterable[tuple[float, str]]) -> str:
     """Source of Σ factor·name."""
     return " + ".join(f"{factor!r}*{name}" for factor, name in terms if factor != 0.0)
@@ -281,12 +117,9 @@ def step_source(model: Model, scheme: Scheme) -> str:
     """Python source of what `lanes.advance` calls over the workspace of `layout`.
 
     ``excess(w, l)`` is how far λx at ``point`` is outside dom κ*; ``begin(w, l)`` evaluates H at a start;
-    ``step(w, rtol, atol, t_end, max_steps)`` takes a step in all
-    lanes; ``save(w, l, grid, j, at, states)`` writes lane l to states[at:] at the times from grid[j] on that
-    lie in its last step, and returns the first j that does not.
-
-    The next step is the shorter of those that an error ∝ h^q suggests after this step alone and after the
-    last two (Gustafsson, ACM TOMS 20 (1994), 496): a tenth of all steps would otherwise be refused.
+    ``step(w, rtol, atol, t_end, max_steps)`` takes a step in all lanes; ``save(w, l, grid, j, at, states)``
+    writes lane l to states[at:] at the times from grid[j] on that lie in its last step, and returns the first
+    j that does not.
     """
     n, row = model.n, layout(model.d, scheme.degree)
 
@@ -294,17 +127,52 @@ def step_source(model: Model, scheme: Scheme) -> str:
         return f"w[{LANES * (row[name] + i)} + l]"
 
     states = [f"y{i}" for i in range(n)]
+    arc = {
+        f"t{i}_{p + 1}": place("dense", scheme.degree * i + p) for i in range(n) for p in range(scheme.degree)
+    }
     head = [f"{name} = {place('coefficients', i)}" for i, name in enumerate(COEFFICIENTS)]
-    head += [f"{name} = {place('y', i)}" for i, name in enumerate(states)]
+    excess = [*head, *(f"y{i} = {place('point', i)}" for i in range(n))]
+    excess += [*model.excess.lines(model.inputs(states), "e"), "return excess_e"]
+    head += [f"y{i} = {place('y', i)}" for i in range(n)]
     begin = [*head, *model.evaluated(states)]
     begin += [f"{place('energy')} = H_e", f"{place('rate')} = R_e", f"{place('inside')} = inside_e"]
+    save = [f"before = {place('before')}", f"over = 1.0/{place('length')}"]
+    save += [
+        *(f"y{i} = {place('base', i)}" for i in range(n)),
+        *(f"{name} = {at}" for name, at in arc.items()),
+    ]
+    save += ["while True:", "    theta = (grid[j] - before)*over"]
+    save += [f"    states[at + {i}] = {_interpolant(scheme, i, 'theta')}" for i in range(n)]
+    save += ["    j, at = j + 1, at + N", f"    if not grid[j] <= {place('t')}:", "        return j"]
     body = [*head, f"h = {place('h')}", f"t = {place('t')}", *scheme.step(model)]
     body += [f"scale{i} = atol + rtol*max(abs(y{i}), abs(n{i}))" for i in range(n)]
     body += [*scheme.error(model), *scheme.dense(model), *model.evaluated([f"n{i}" for i in range(n)])]
-    body += _dissipated(model, scheme, place("rate"))
-    if model.bends:
-        body += _defect(model, scheme)
-    body += [
+    body += [*_dissipated(model, scheme, place("rate")), *(_defect(model, scheme) if model.bends else [])]
+    body += [*_control(scheme, place), *_certified(place), *_watched(n, place)]
+    body += [f"{place('base', i)} = y{i}" for i in range(n)]
+    body += [f"{place('y', i)} = n{i} if taken else y{i}" for i in range(n)]
+    body += [f"{at} = {name}" for name, at in arc.items()]
+    step = ["widest()", "for l in range(LANES):", *(f"    {line}" for line in body)]
+    functions = {
+        "excess(w, l)": excess, "begin(w, l)": begin, "save(w, l, grid, j, at, states)": save,
+        "step(w, rtol, atol, t_end, max_steps)": step,
+    }  # fmt: skip
+    return "\n\n".join(
+        "\n".join(["@njit(**BORROWING)", f"def {head}:", *(f"    {line}" for line in lines), ""])
+        for head, lines in functions.items()
+    )
+
+
+Place = Callable[[str], str]
+
+
+def _control(scheme: Scheme, place: Place) -> list[str]:
+    """Whether the step is taken, and the length of the next one.
+
+    That is the shorter of those that an error ∝ h^q suggests after this step alone and after the last two
+    (Gustafsson, ACM TOMS 20 (1994), 496): a tenth of all steps would otherwise be refused.
+    """
+    return [
         "taken = error <= 1.0",
         "reached = t + h",
         "reached = t_end if reached >= t_end*(1.0 - 1e-15) else reached",
@@ -315,66 +183,44 @@ def step_source(model: Model, scheme: Scheme) -> str:
         "factor = factor*min(trend, 1.0) if taken else factor",
         "longer = min(h*min(max(factor, 0.2), 5.0), t_end - reached)",
         "shorter = h*min(max(factor, 0.2), 0.9)",
-        f"both = taken & (inside_e > 0.0) & ({place('inside')} > 0.0)",
-        f"rise = H_e - {place('energy')}",
-        f"{place('rise')} = max({place('rise')}, rise) if both else {place('rise')}",
-        f"{place('balance')} = {place('balance')} + (rise + dissipated if both else 0.0)",
-        f"accepted = {place('accepted')} + (1.0 if taken else 0.0)",
-        f"rejected = {place('rejected')} + (0.0 if taken else 1.0)",
-        f"enters = (inside_e > 0.0) & ({place('inside')} == 0.0)",
-        f"far = {' | '.join(f'(abs(n{i}) > {TOO_LARGE!r})' for i in range(n))}",
-        "seen = taken & ((reached == t_end) | enters | far)",
         "h_new = longer if taken else shorter",
         "t_new = reached if taken else t",
-        "stuck = (accepted + rejected >= max_steps) | (h_new < 1e-15*max(t_new, 1e-6*t_end))",
-        f"{place('attend')} = 1.0 if seen | stuck else 0.0",
-        f"{place('taken')} = 1.0 if taken else 0.0",
-        f"{place('accepted')} = accepted",
-        f"{place('rejected')} = rejected",
-        f"{place('energy')} = H_e if taken else {place('energy')}",
-        f"{place('rate')} = R_e if taken else {place('rate')}",
-        f"{place('inside')} = inside_e if taken else {place('inside')}",
         f"{place('stride')} = h if taken else {place('stride')}",
         f"{place('miss')} = error if taken else {place('miss')}",
         f"{place('before')} = t",
         f"{place('length')} = h",
         f"{place('t')} = t_new",
         f"{place('h')} = h_new",
-        *(f"{place('base', i)} = y{i}" for i in range(n)),
-        *(f"{place('y', i)} = n{i} if taken else y{i}" for i in range(n)),
-        *(
-            f"{place('dense', scheme.degree * i + p)} = t{i}_{p + 1}"
-            for i in range(n) for p in range(scheme.degree)
-        ),
-    ]  # fmt: skip
-    held = [f"before = {place('before')}", f"over = 1.0/{place('length')}"]
-    held += [f"y{i} = {place('base', i)}" for i in range(n)]
-    held += [
-        f"t{i}_{p + 1} = {place('dense', scheme.degree * i + p)}"
-        for i in range(n) for p in range(scheme.degree)
-    ]  # fmt: skip
-    saved = [f"states[at + {i}] = {_interpolant(scheme, i, 'theta')}" for i in range(n)]
-    probe = [f"{name} = {place('coefficients', COEFFICIENTS.index(name))}" for name in ("la", "edge")]
-    probe += [f"y{i} = {place('point', i)}" for i in range(n)]
-    probe += [*model.excess.lines(model.inputs(states), "e"), "return excess_e"]
-    text = ["@njit(**BORROWING)", "def excess(w, l):", *(f"    {line}" for line in probe), "", ""]
-    text += ["@njit(**BORROWING)", "def begin(w, l):", *(f"    {line}" for line in begin), "", ""]
-    text += ["@njit(**BORROWING)", "def save(w, l, grid, j, at, states):", *(f"    {line}" for line in held)]
-    text += [
-        "    while True:",
-        "        theta = (grid[j] - before)*over",
-        *(f"        {line}" for line in saved),
     ]
-    text += [
-        "        j, at = j + 1, at + N",
-        f"        if not grid[j] <= {place('t')}:",
-        "            return j",
-        "",
-        "",
+
+
+def _certified(place: Place) -> list[str]:
+    """The largest rise of H, and how far its fall is from what was dissipated, of steps within dom κ*."""
+    return [
+        f"both = taken & (inside_e > 0.0) & ({place('inside')} > 0.0)",
+        f"rise = H_e - {place('energy')}",
+        f"{place('rise')} = max({place('rise')}, rise) if both else {place('rise')}",
+        f"{place('balance')} = {place('balance')} + (rise + dissipated if both else 0.0)",
+        f"enters = (inside_e > 0.0) & ({place('inside')} == 0.0)",
+        f"{place('energy')} = H_e if taken else {place('energy')}",
+        f"{place('rate')} = R_e if taken else {place('rate')}",
+        f"{place('inside')} = inside_e if taken else {place('inside')}",
     ]
-    text += ["@njit(**BORROWING)", "def step(w, rtol, atol, t_end, max_steps):", "    widest()"]
-    text += ["    for l in range(LANES):", *(f"        {line}" for line in body)]
-    return "\n".join(text) + "\n"
+
+
+def _watched(n: int, place: Place) -> list[str]:
+    """Whether the driver has to look at the lane."""
+    return [
+        f"accepted = {place('accepted')} + (1.0 if taken else 0.0)",
+        f"rejected = {place('rejected')} + (0.0 if taken else 1.0)",
+        f"far = {' | '.join(f'(abs(n{i}) > {TOO_LARGE!r})' for i in range(n))}",
+        "seen = taken & ((reached == t_end) | enters | far)",
+        "stuck = (accepted + rejected >= max_steps) | (h_new < 1e-15*max(t_new, 1e-6*t_end))",
+        f"{place('attend')} = 1.0 if seen | stuck else 0.0",
+        f"{place('taken')} = 1.0 if taken else 0.0",
+        f"{place('accepted')} = accepted",
+        f"{place('rejected')} = rejected",
+    ]
 
 
 def _interpolant(scheme: Scheme, i: int, theta: str) -> str:
@@ -417,28 +263,3 @@ def _nodes(scheme: Scheme) -> list[float]:
     """The inner nodes of the Lobatto rule, as fractions of the step."""
     legendre = np.polynomial.Legendre.basis(scheme.nodes - 1)
     return [(1 + float(node)) / 2 for node in np.real(legendre.deriv().roots())]
-
-
-def loss_source(objective: Objective) -> str:
-    """Python source of ``value(w, y)``, f at the place y; ``gradient`` and ``hessian`` write G and Q."""
-    d = objective.dim
-    if objective.expression is None:
-        raise Unsupported("f has no expression")
-    x = sp.symbols(f"x0:{d}", real=True)
-    f = objective.expression.xreplace(dict(zip(objective.symbols, x, strict=True)))
-    gradient = [sp.diff(f, s) for s in x]
-    hessian = {(i, j): sp.diff(gradient[i], x[j]) for i in range(d) for j in range(i + 1)}
-    held = {s: f"x{i}" for i, s in enumerate(x)}
-    reads = [f"{name} = w[y + {i}]" for i, name in enumerate(held.values())]
-
-    def function(name: str, outputs: dict[str, sp.Expr], last: list[str]) -> list[str]:
-        body = [*reads, *_Formulas(outputs, rooted=False).lines(held, "f"), *last, "", ""]
-        return ["@njit(**BORROWING)", f"def {name}(w, y):", *(f"    {line}" for line in body)]
-
-    slopes = {f"g{i}": g for i, g in enumerate(gradient)}
-    bends = {f"q{i}_{j}": q for (i, j), q in hessian.items()}
-    pairs = [(i, j) for i in range(d) for j in range(d)]
-    text = function("value", {"F": f}, ["return F_f"])
-    text += function("gradient", slopes, [f"w[G + {i}] = g{i}_f" for i in range(d)])
-    text += function("hessian", bends, [f"w[Q + {d * i + j}] = q{max(i, j)}_{min(i, j)}_f" for i, j in pairs])
-    return "\n".join(text)

@@ -391,7 +391,7 @@ def _told(result: Ensemble, index: NDArray[np.int64], report: Array, kernel: _Ke
 
 
 def _coefficients(systems: tuple[LionK, ...], index: NDArray[np.int64], tau: float) -> Array:
-    """`emit.COEFFICIENTS` of each trajectory. Shape ``(len(index), 9)``."""
+    """`model.COEFFICIENTS` of each trajectory. Shape ``(len(index), 9)``."""
 
     def row(system: LionK) -> list[float]:
         alpha, gamma, epsilon, lam = system.coefficients.values()

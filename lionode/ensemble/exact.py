@@ -5,7 +5,7 @@ slides on one with the u that keeps it there; Dormand and Prince's pair of order
 step ends where the mode does.
 
 All numbers of a step are in one array w, by the places that `compile.exact_kernel` names, and the loops have
-constant bounds, so that the compiler unrolls them. The coefficients come first, by `emit.COEFFICIENTS`: α is
+constant bounds, so that the compiler unrolls them. The coefficients come first, by `model.COEFFICIENTS`: α is
 w[AL]. A record is what `field` writes of a state: ẋ, ṁ, what is watched and the part of −dH/dt without kinks.
 
 The mode is in an array of integers: PIECE + i numbers the piece of κ that m̃_i is on, SLIDE + i the kink it

@@ -7,7 +7,8 @@ Wanner II, §IV.7, where the stages are k_i with (I/hγ − J)k_i = F(y + Σ a_i
 
 from __future__ import annotations
 
-from lionode.ensemble.emit import Model, Scheme, combination, inverse
+from lionode.ensemble.emit import Scheme, combination, inverse
+from lionode.ensemble.model import Model
 
 __all__ = ["RODAS5P"]
 
