@@ -150,10 +150,11 @@ def ensemble(
     An f with an expression of at most 8 variables runs in code that is compiled once per f and κ, and kept on
     disk. For a piecewise linear κ such as L1 the flow is exact: every switch is located. A κ that is
     differentiable with κ* in closed form runs in lanes: eight trajectories in lock step, each with its own
-    step size. Where L1 is asked for in "lanes", and for ‖·‖₂, group norms and ‖·‖∞, the lanes integrate the
-    Moreau envelopes κ_τ and κ_{τ/2}, τ = √rtol, and combine them; certificates are then those of the run with
-    κ_{τ/2}, whose H is exact. With more than 3 variables κ has to be separable. Everything else takes
-    `simulate`, start by start.
+    step size. Where L1 is asked for in "lanes", and for norms, the lanes integrate envelopes κ_τ and κ_{τ/2},
+    τ = √rtol, and combine them; certificates are then those of the run with κ_{τ/2}, whose H is exact. The
+    envelopes are Moreau's, but for ‖·‖_p with p ≠ 2, which is smoothed in itself: min_p ‖p‖ + ‖p − z‖²/2τ
+    in that norm. With more than 3 variables κ has to be separable. Everything else takes `simulate`, start
+    by start.
 
     Parameters
     ----------

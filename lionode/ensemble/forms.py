@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from lionode.kappas import LogSumExp, MoreauEnvelope, Potential, Scaled
+from lionode.kappas import LogSumExp, Lp, MoreauEnvelope, Potential, Scaled
 from lionode.kappas.base import Separable
 from lionode.kappas.norms import SupportFunction
 
@@ -56,6 +56,11 @@ class Form:
         at = sp.symbols(f"z0:{len(z)}", real=True)
         # A jump of ∇²κ is no mass in it: what sympy has for the derivative of a sign is left out.
         matrix = sp.Matrix(self.gradient(at)).jacobian(at).replace(sp.DiracDelta, lambda *_: sp.Integer(0))
+        # Where ∇κ is as steep as |z|^s, s < 1, a slope beyond all that are met stands for the infinite one.
+        matrix = matrix.replace(
+            lambda e: e.is_Pow and isinstance(e.base, sp.Abs) and e.exp.is_negative,
+            lambda e: sp.Max(e.base, TINY) ** e.exp,
+        )
         if matrix.has(sp.Derivative, sp.Subs):
             raise Unsupported(f"{self.gradient(at)} has no closed derivative")
         return matrix.xreplace(dict(zip(at, z, strict=True)))
@@ -117,6 +122,8 @@ def _envelope(kappa: Potential, tau: sp.Expr, d: int) -> Form:
         return _envelope(kappa.kappa, kappa.weight * tau, d).scaled(kappa.weight)
     if isinstance(kappa, Separable):
         return _piecewise_linear(kappa, tau)
+    if isinstance(kappa, Lp) and kappa.p != 2:
+        return _own_envelope(kappa, tau, d)
     y = sp.symbols(f"y:{d}", real=True)
     if not isinstance(kappa, SupportFunction) or (projection := kappa.symbolic_project(y)) is None:
         raise Unsupported(f"the Moreau envelope of {kappa} has no closed form")
@@ -200,6 +207,46 @@ def _support_function(
         list,
         lambda y, scale: gauge.xreplace(dict(zip(at, y, strict=True))) - scale,
         inner,
+        1.0,
+    )
+
+
+def _own_envelope(kappa: Lp, tau: sp.Expr, d: int) -> Form:
+    """min_p ‖p‖ + ‖p − z‖²/2τ in the norm ‖·‖_p of κ itself, whose conjugate is κ* + (τ/2)‖y‖_q².
+
+    With r = ‖z‖_p it is r²/2τ up to r = τ, and r − τ/2 from there on; the projection on the ball that the
+    Euclidean envelope needs has no closed form.
+    """
+    p, q = sp.nsimplify(kappa.p), sp.nsimplify(kappa.q)
+
+    def power(z: Vector, exponent: sp.Expr) -> sp.Expr:
+        return sp.Add(*(sp.Abs(s) ** exponent for s in z))
+
+    def directions(z: Vector, exponent: sp.Expr) -> list[sp.Expr]:
+        return [sp.sign(s) * sp.Abs(s) ** (exponent - 1) for s in z]
+
+    def value(z: Vector) -> sp.Expr:
+        r = power(z, p) ** (1 / p)
+        inside = sp.Min(r, tau)
+        return inside**2 / (2 * tau) + r - inside
+
+    def gradient(z: Vector) -> list[sp.Expr]:
+        # h'(r)·sign(z)|z|^{p−1}/r^{p−1} with h'(r) = r/max(r, τ): at r = 0 no quotient is left but by τ.
+        r = sp.Max(power(z, p), TINY) ** (1 / p)
+        return [s * r ** (2 - p) / sp.Max(r, tau) for s in directions(z, p)]
+
+    def conjugate_subgradient(y: Vector) -> list[sp.Expr]:
+        norm = sp.Max(power(y, q), TINY) ** (1 / q)
+        return [tau * s * norm ** (2 - q) for s in directions(y, q)]
+
+    return Form(
+        value,
+        gradient,
+        lambda y: tau / 2 * power(y, q) ** (2 / q),
+        conjugate_subgradient,
+        list,
+        lambda y, scale: power(y, q) ** (1 / q) - scale,
+        kappa.inner_radius(d),
         1.0,
     )
 

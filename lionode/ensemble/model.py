@@ -28,7 +28,7 @@ class RSqrt(sp.Function):  # type: ignore[misc]
 
 
 class _Printer(PythonCodePrinter):  # type: ignore[misc]
-    """Python that numba turns into SIMD: products and square roots instead of ``pow``, all digits kept."""
+    """Python that numba turns into SIMD: products, roots, exp(y log x) instead of ``pow``, and all digits."""
 
     def _print_Float(self, expr: Any) -> str:
         return repr(float(expr))
@@ -37,8 +37,10 @@ class _Printer(PythonCodePrinter):  # type: ignore[misc]
         return repr(float(expr))
 
     def _print_Pow(self, expr: Any, rational: bool = False) -> str:
-        if not (expr.exp.is_Integer and abs(expr.exp) <= 12):
+        if abs(expr.exp) == sp.Rational(1, 2):
             return str(super()._print_Pow(expr, rational))
+        if not (expr.exp.is_Integer and abs(expr.exp) <= 12):
+            return f"exp({self._print(expr.exp)}*log({self._print(expr.base)}))"
         product = "*".join([f"({self._print(expr.base)})"] * abs(int(expr.exp)))
         return f"({product})" if expr.exp > 0 else f"(1.0/({product}))"
 
