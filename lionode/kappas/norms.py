@@ -6,11 +6,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numba
 import numpy as np
 import sympy as sp
 
 from lionode import _validate
 from lionode._validate import Array
+from lionode.kappas._scalar import EPS
 from lionode.kappas.base import Potential
 from lionode.kappas.separable import TINY, power_prox
 
@@ -106,30 +108,9 @@ class Lp(SupportFunction):
         outside = norm[..., 0] > 1
         y, multiplier = v.copy(), np.zeros_like(norm)
         if np.any(outside):
-            y[outside], multiplier[outside] = self._project_outside(v[outside])
+            sizes, multiplier[outside] = _onto_unit_sphere(np.abs(v[outside]), self.p)
+            y[outside] = np.sign(v[outside]) * sizes
         return y, multiplier
-
-    def _project_outside(self, v: Array) -> tuple[Array, Array]:
-        # |y_i| ≤ 1 and ‖y(μ)‖_q ≤ 1 at μ = ‖v‖_p bracket the multiplier, within a factor of d^{1/p} far out.
-        size, q = np.abs(v), self.q
-        low = np.maximum(np.max(size, axis=-1, keepdims=True) - 1, 0.0)
-        high = _norm(v, self.p)
-        low, mu = np.minimum(low, high), high
-        for _ in range(ROOT_STEPS):
-            w = power_prox(size, mu, q)
-            slope = w ** (q - 1)
-            total = np.sum(w**q, axis=-1, keepdims=True)
-            high, low = np.where(total <= 1, mu, high), np.where(total >= 1, mu, low)
-            inner = 1 + mu * (q - 1) * np.maximum(w, TINY) ** (q - 2)
-            # d/dμ of log Σ w^q, which is closer to linear than Σ w^q itself
-            fall = q * np.sum(slope**2 / inner, axis=-1, keepdims=True) / total
-            new = mu + np.log(total) / fall
-            new = np.where((new > low) & (new < high), new, (low + high) / 2)
-            if np.all(np.abs(new - mu) <= 4 * np.finfo(float).eps * mu):
-                break
-            mu = new
-        w = power_prox(size, mu, q)
-        return np.sign(v) * w / _norm(w, q), mu
 
     def _project_jacobian(self, y: Array) -> Array:
         point, mu = self._project_with_multiplier(y)
@@ -325,6 +306,41 @@ class LInf(TopK):
     def symbolic(self, z: Sequence[sp.Symbol]) -> sp.Expr:
         """max |z_i|."""
         return sp.Max(*(sp.Abs(s) for s in z))
+
+
+@numba.njit(error_model="numpy")
+def _onto_unit_sphere(size: Array, p: float) -> tuple[Array, Array]:
+    """For each row v ≥ 0 of ``size``, ‖v‖_q > 1, the w and μ > 0 with w + μw^{q−1} = v and ‖w‖_q = 1.
+
+    Compiled: an integrator asks for thousands of single points, each of some fifty steps.
+    """
+    q = p / (p - 1)
+    points, multipliers = np.empty_like(size), np.empty((size.shape[0], 1))
+    for row in range(size.shape[0]):
+        v, w = size[row], points[row]
+        largest = np.max(v)
+        # |w_i| ≤ 1 and ‖w(μ)‖_q ≤ 1 at μ = ‖v‖_p bracket the multiplier, within a factor of d^{1/p} far out.
+        high = largest * np.sum((v / largest) ** p) ** (1 / p)
+        low, mu = min(max(largest - 1, 0.0), high), high
+        for _ in range(ROOT_STEPS):
+            total, fall = 0.0, 0.0
+            for i in range(v.size):
+                w[i] = power_prox(v[i], mu, q)
+                inner = 1 + mu * (q - 1) * max(w[i], TINY) ** (q - 2)
+                total += w[i] ** q
+                fall += w[i] ** (2 * q - 2) / inner
+            high, low = mu if total <= 1 else high, mu if total >= 1 else low
+            # By the slope of log Σ w^q, which is closer to linear in μ than Σ w^q itself.
+            new = mu + np.log(total) * total / (q * fall)
+            new = new if low < new < high else (low + high) / 2
+            if abs(new - mu) <= 4 * EPS * mu:
+                break
+            mu = new
+        for i in range(v.size):
+            w[i] = power_prox(v[i], mu, q)
+        w /= np.max(w) * np.sum((w / np.max(w)) ** q) ** (1 / q)
+        multipliers[row] = mu
+    return points, multipliers
 
 
 def _on_unit_ball(y: Sequence[sp.Symbol]) -> list[sp.Expr]:
