@@ -14,7 +14,7 @@ import lionode as ln
 from lionode.ensemble import simd
 from lionode.ensemble.compile import kernel_source
 from lionode.ensemble.forms import TAU, Unsupported, form_of
-from lionode.ensemble.model import COEFFICIENTS
+from lionode.ensemble.model import COEFFICIENTS, loss_source
 from lionode.ensemble.rodas5p import RODAS5P
 from lionode.kappas import GroupL2, LInf, MoreauEnvelope, Potential, TopK
 from lionode.lyapunov.function import weight
@@ -25,8 +25,11 @@ MORE = [
     KappaRow("Scaled(LInf)", ln.kappas.Scaled(LInf(), 1.7), 2),
     KappaRow("GroupL2 on R³", GroupL2([[0, 2], [1]]), 3),
     KappaRow("TopK(2) on R³", TopK(2), 3),
+    KappaRow("envelope of Lp(4)", MoreauEnvelope(ln.kappas.Lp(4), 0.3), 2),
+    KappaRow("envelope of 2 Lp(4)", MoreauEnvelope(ln.kappas.Scaled(ln.kappas.Lp(4), 2.0), 0.3), 2),
 ]
 NO_FORM = {
+    "envelope of Lp(4)", "envelope of 2 Lp(4)",
     "Power(1.5)", "TopK(2) on R³", "Nuclear([2, 3])", "Nuclear([3, 2])",
     "MoreauEnvelope(LogCosh(0.3), 0.4)",
     "MoreauEnvelope(Nuclear([2, 3]), 0.3)", "MoreauEnvelope(Scaled(Power(1.5), 0.7), 0.3)",
@@ -195,6 +198,19 @@ def test_functions_keep_what_is_no_number() -> None:
     assert np.isnan(simd.log(-1.0))
     assert np.isnan(simd.log(np.nan))
     assert np.isnan(simd.tanh(np.nan))
+
+
+@pytest.mark.parametrize("text", ["x1**14", "x1**(-15)", "x1**2.5", "x1**(7/2)", "x1**(1/3)"])
+@pytest.mark.parametrize("x", [-1.3, 1.3])
+def test_powers_are_printed_as_they_are(text, x) -> None:
+    """An odd or even power of a negative number is one; a broken power of it is none."""
+    f = ln.objectives.from_expression(text)
+    module: dict = {name: getattr(simd, name) for name in ("exp", "log")} | {"math": np}
+    source = loss_source(f)
+    exec(re.sub(r"@njit\(.*\)", "", source), module)
+    with np.errstate(invalid="ignore"):
+        expected = float(f.value([x]))
+        assert float(module["value"](np.array([x]), 0)) == pytest.approx(expected, rel=1e-14, nan_ok=True)
 
 
 @pytest.mark.parametrize("s", [1e-300, 3e-5, 1.0, 1.7, 4e200])

@@ -91,7 +91,7 @@ def form_of(kappa: Potential, d: int) -> Form:
     Unsupported
         If one of them has no closed form.
     """
-    return _smooth(kappa, d) if kappa.smooth else _envelope(kappa, TAU, d)
+    return _smooth(kappa, d) if kappa.smooth else _envelope(kappa, TAU, d, own=True)
 
 
 def _smooth(kappa: Potential, d: int) -> Form:
@@ -115,14 +115,14 @@ def _smooth(kappa: Potential, d: int) -> Form:
     return _separable(term(_stable(phi)), term(slope), term(conjugate), term(dual), *kappa.bounds)
 
 
-def _envelope(kappa: Potential, tau: sp.Expr, d: int) -> Form:
-    """κ_τ, whose conjugate is κ* + (τ/2)‖y‖²."""
+def _envelope(kappa: Potential, tau: sp.Expr, d: int, own: bool = False) -> Form:
+    """κ_τ, whose conjugate is κ* + (τ/2)‖y‖²; with `own` that of ‖·‖_p may be taken in its own norm."""
     if isinstance(kappa, Scaled):
         # ∇(wκ)_τ(z) = w∇κ_{wτ}(z), and wκ* of y/w with (wτ/2)‖y/w‖² beside it is wκ*(y/w) + (τ/2)‖y‖².
-        return _envelope(kappa.kappa, kappa.weight * tau, d).scaled(kappa.weight)
+        return _envelope(kappa.kappa, kappa.weight * tau, d, own).scaled(kappa.weight)
     if isinstance(kappa, Separable):
         return _piecewise_linear(kappa, tau)
-    if isinstance(kappa, Lp) and kappa.p != 2:
+    if own and isinstance(kappa, Lp) and kappa.p != 2:
         return _own_envelope(kappa, tau, d)
     y = sp.symbols(f"y:{d}", real=True)
     if not isinstance(kappa, SupportFunction) or (projection := kappa.symbolic_project(y)) is None:

@@ -37,10 +37,10 @@ class _Printer(PythonCodePrinter):  # type: ignore[misc]
         return repr(float(expr))
 
     def _print_Pow(self, expr: Any, rational: bool = False) -> str:
-        if abs(expr.exp) == sp.Rational(1, 2):
-            return str(super()._print_Pow(expr, rational))
-        if not (expr.exp.is_Integer and abs(expr.exp) <= 12):
+        if not (2 * expr.exp).is_Integer:
             return f"exp({self._print(expr.exp)}*log({self._print(expr.base)}))"
+        if not (expr.exp.is_Integer and abs(expr.exp) <= 12):
+            return str(super()._print_Pow(expr, rational))
         product = "*".join([f"({self._print(expr.base)})"] * abs(int(expr.exp)))
         return f"({product})" if expr.exp > 0 else f"(1.0/({product}))"
 
