@@ -189,6 +189,17 @@ def test_ensembles_are_exact(text: str, known: k.Potential) -> None:
     assert_array_equal(results[0].x, results[1].x)
 
 
+def test_h_of_a_potential_that_is_not_least_at_zero_has_its_limit_at_no_decay() -> None:
+    """At λ = 0 the penalty of κ = Σ|z_i − ½| is γ⟨½, x⟩, without which H would seem to rise."""
+    kappa, x0s = k.from_expression("abs(z - 0.5)"), [[1.0, -1.0], [0.2, 0.7]]
+    for lam in (0.0, 1e-110):
+        system = ln.LionK(QUADRATIC, kappa, 0.7, 1.3, 0.4, lam)
+        result = ln.ensemble(system, x0s, 8.0, None, 1e-8, 1e-10, workers=1)
+        assert (result.method == "exact").all()
+        assert result.max_increase.max() <= 1e-8
+        assert result.balance.max() <= 1e-6
+
+
 def test_proved_like_the_catalogue() -> None:
     for text in ("2*abs(z) + 0.5*max(z - 1, 0)", "max(-2*z, abs(z) - min(0, 1 - z))", "abs(z - 1/1234567)"):
         proof = ln.prove(k.from_expression(text))

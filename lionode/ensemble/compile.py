@@ -24,6 +24,7 @@ from lionode.ensemble.forms import Unsupported
 from lionode.ensemble.model import COEFFICIENTS, Model, loss_source
 from lionode.flow.simulate import ERRORS
 from lionode.kappas import Potential
+from lionode.lyapunov.function import SMALLEST_LAM
 from lionode.objectives.base import Objective
 
 __all__ = ["cache_folder", "exact_kernel", "kernel", "kernel_source"]
@@ -125,7 +126,8 @@ def exact_kernel(objective: Objective, kappa: Potential) -> Callable[..., None]:
         "arc": 8 * d, "level": 1,
     }  # fmt: skip
     numbers = {
-        "D": d, "NK": len(kinks), "RECORD": record, "FIRST": first, "SPAN": max(map(abs, slopes)),
+        "D": d, "NK": len(kinks), "RECORD": record, "FIRST": first, "SMALLEST_LAM": SMALLEST_LAM,
+        "AT_ZERO": float(kappa.conjugate_subgradient([0.0])[0]), "SPAN": max(map(abs, slopes)),
         "TOO_LARGE": TOO_LARGE, "ERRORS": ERRORS, "ROUNDING": exact.ROUNDING, "SINGULAR": exact.SINGULAR,
         "STABLE": exact.STABLE, "NODES": exact.NODES, "TIE": exact.TIE, "STUCK": exact.STUCK,
         "FINISHED": lanes.FINISHED, "TOO_FAR": lanes.TOO_FAR, "OUT_OF_STEPS": lanes.OUT_OF_STEPS,

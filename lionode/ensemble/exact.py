@@ -423,17 +423,18 @@ def dissipated(w, h):
         total -= w[C] * SLOPES[0] * travel(w, 1.0, D + i)
         for k in range(NK):
             total -= w[C] * (SLOPES[k + 1] - SLOPES[k]) * above(w, D + i, KINKS[k])
-        # At λ = 0 there is no κ* in H.
-        if w[LA] > 0.0:
+        if w[LA] > SMALLEST_LAM:
             total -= w[DRIFT] * KINKS[0] * travel(w, 1.0, i)
             for k in range(1, NK):
                 total -= w[DRIFT] * (KINKS[k] - KINKS[k - 1]) * above(w, i, SLOPES[k] / w[LA])
+        else:
+            total -= w[DRIFT] * AT_ZERO * travel(w, 1.0, i)
     return h * total
 
 
 def energy(w):
     """H at Y, in dom κ*."""
-    conjugate, kinetic, pairing = 0.0, 0.0, 0.0
+    conjugate, kinetic, pairing, limit = 0.0, 0.0, 0.0, 0.0
     for i in range(D):
         y, z = w[LA] * w[Y + i], w[Y + D + i]
         conjugate += KINKS[0] * (y - SLOPES[0]) - FIRST
@@ -443,7 +444,9 @@ def energy(w):
             if k > 0:
                 conjugate += (KINKS[k] - KINKS[k - 1]) * max(y - SLOPES[k], 0.0)
         pairing += y * z
-    return w[AL] * value(w, Y) + (w[PENALTY] + w[C]) * conjugate + w[C] * (kinetic - pairing)
+        # At λ = 0 the penalty γκ*(λx)/λ is its limit.
+        limit += w[GA] * AT_ZERO * w[Y + i] if w[LA] <= SMALLEST_LAM else 0.0
+    return w[AL] * value(w, Y) + limit + (w[PENALTY] + w[C]) * conjugate + w[C] * (kinetic - pairing)
 
 
 def outside(w, theta, edge):

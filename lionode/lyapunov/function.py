@@ -14,7 +14,7 @@ from lionode import _validate
 from lionode._validate import Array
 from lionode.system import LionK
 
-__all__ = ["Dissipation", "dissipation", "lyapunov", "lyapunov_gradient", "weight"]
+__all__ = ["SMALLEST_LAM", "Dissipation", "dissipation", "lyapunov", "lyapunov_gradient", "weight"]
 
 
 SMALLEST_LAM = 1e-100
